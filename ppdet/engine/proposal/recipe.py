@@ -43,10 +43,10 @@ class Size(NamedTuple):
     scale: float
 
 
-# From a larger input than the measured one down to what a slow processor can train within an hour. On BCCD, AP was 53.8
-# with an input of 240x320 and 57.0 with 320x427, but 54.6 with twice the channels and convolutions.
-SIZES = (Size(128, 2, 1.5), Size(128, 2, 1.0), Size(128, 2, 0.75), Size(64, 2, 0.75), Size(64, 2, 0.5))
-MEASURED = SIZES[1]
+# From the measured recipe down to what a slow processor can train within an hour. On BCCD, AP was 53.8 with an input of
+# 240x320, 57.0 with 320x427, and 56.2 with 480x640; it was 54.6 with 320x427 and twice the channels and convolutions.
+SIZES = (Size(128, 2, 1.0), Size(128, 2, 0.75), Size(64, 2, 0.75), Size(64, 2, 0.5))
+MEASURED = SIZES[0]
 WIDE = Size(256, 4, 1.0)  # of FINETUNE
 
 
@@ -102,13 +102,10 @@ def detectors(data: FoundData, machine: Machine, *, has_weights: bool) -> list[t
     P2 comes first where even the whole input leaves the smallest twentieth of the boxes below TINY pixels. It needs
     that input: at a smaller one, a level of stride 8 has as many locations as P2 would cost.
     """
-    whole = choose_input(data, machine, 1.0)[0]
-    if machine.is_cpu:
-        sizes = [size for size in SIZES if size.scale <= 1 or choose_input(data, machine, size.scale)[0] != whole]
-    else:
-        sizes = [WIDE if depth_for(machine, has_weights=has_weights) == 50 else MEASURED]
-    is_tiny = smallest_side(data, choose_input(data, machine, sizes[0].scale)[0]) < TINY
-    return [(size, True) for size in sizes if is_tiny and size.scale >= 1] + [(size, False) for size in sizes]
+    on_gpu = WIDE if depth_for(machine, has_weights=has_weights) == 50 else MEASURED
+    sizes = SIZES if machine.is_cpu else (on_gpu,)
+    is_tiny = smallest_side(data, choose_input(data, machine, 1.0)[0]) < TINY
+    return [(size, True) for size in sizes if is_tiny and size.scale == 1] + [(size, False) for size in sizes]
 
 
 def make_recipe(
@@ -139,22 +136,18 @@ def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple
     """The short and the long side of the input in pixels, and why.
 
     The short side is such that the smallest twentieth of the boxes keeps LEAST_SIDE pixels, between the limits of the
-    machine, and at most twice that of the images. A `scale` above 1 adds pixels that the images have, within the same
-    limits. Both sides are multiples of 32.
+    machine, and at most twice that of the images. Both sides are multiples of 32.
     """
     small = float(np.quantile(data.sides, 0.05))
     least, most = CPU_SHORT if machine.is_cpu else GPU_SHORT
     wanted = data.short * LEAST_SIDE / max(small, 1.0)
-    whole = min(max(wanted, min(least, data.short)), most, 2 * data.short)
-    short = _times_32(max(whole, min(whole * scale, most, data.short)) if scale > 1 else whole * scale)
+    short = _times_32(min(max(wanted, min(least, data.short)), most, 2 * data.short) * scale)
     long = _times_32(short * min(data.longest_shape, 3.0))
     kept = smallest_side(data, (short, long))
     why = (
         f"short and long side; images have {data.pixels(data.short, data.long)} pixels, 95% of the boxes are above "
         f"{small:.0f}: here {kept:.0f}"
     )
-    if short > _times_32(whole):
-        why += "; larger than they need, since AP on BCCD was 53.8 with 240x320 and 57.0 with 320x427"
     if kept < TINY:
         why += ", which is small: a larger size needs more time, and large images can be cut up (docs/SLICING.md)"
     return (short, long), why
