@@ -88,9 +88,9 @@ class TTA:
         flip: `horizontal` adds a view with left and right exchanged for each scale, `vertical` one with top and bottom
             exchanged, and `both` these two and one with both exchanged. `none` adds nothing.
         merge: `weighted` is weighted boxes fusion (Solovyev et al., arXiv:1910.13302): boxes that match become one box,
-            the mean of theirs with their scores as weights, and a score that views which miss it lower less than in
-            the paper, see `fuse`. `nms` keeps the box with the highest score of those that
-            match. Boxes of different classes never match.
+            the mean of theirs with their scores as weights. Views that miss it lower its score, but less than in the
+            paper, see `fuse`. `nms` keeps the box with the highest score of those that match. Boxes of different
+            classes never match.
         iou: boxes match if their IoU is above this, 0 to 1. None: 0.6 for `weighted`; for `nms` the model's own NMS
             decides, with its nms_threshold, or as Soft-NMS.
 
