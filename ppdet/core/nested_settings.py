@@ -56,8 +56,8 @@ class TrainCfg:
             the teacher's predictions likewise (CutMix)
         suppress: how the weight of the loss on unlabeled images grows after semi_start_iters; null: it has its full
             value at once
-        ratio: share of all locations that count as foreground: those with the best teacher scores. auto: twice the
-            share of positive locations in labeled images, a moving average over about 100 steps
+        ratio: share of all locations that count as foreground: those with the best teacher scores. auto: for
+            each class, twice its share of positive locations in labeled images, a moving average over about 100 steps
         gamma: exponent of the quality focal loss
     """
 

@@ -52,7 +52,7 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
     semi: list[Hook] = []
     if cfg["ssod_method"]:
         ratio = cfg["DenseTeacher"]["train_cfg"]["ratio"]
-        selection = AutoRatioHook() if ratio == "auto" else SelectionHook(ratio)
+        selection = AutoRatioHook(cfg["num_classes"]) if ratio == "auto" else SelectionHook(ratio)
         semi = [selection, PseudoLabelHook(epochs=cfg["snapshot_epoch"])]
     return [
         LogHook(),

@@ -19,6 +19,7 @@ from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_label_quality import Selected, Truth, measure
 from ppdet.modeling.architectures.base import DenseMaps
+from ppdet.modeling.losses.dense_teacher_loss import join_locations, select_locations
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError
 from ppdet.utils.locations import Locations
@@ -45,8 +46,8 @@ class PseudoLabelHook(Hook):
 
     Rank 0 does so after every epoch that writes a checkpoint, and before training if the teacher is trained already
     (pretrained or resumed). EvalReader prepares the images. Of all their locations the teacher selects the share
-    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. If it is `auto`, the share is unknown
-    before the first step, and nothing is measured then, unless a resumed run knows it from its checkpoint. Errors are
+    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. If it is `auto`, the shares are unknown
+    before the first step, and nothing is measured then, unless a resumed run knows them from its checkpoint. Errors are
     logged, and training continues.
 
     If UnsupTrainDataset's file has annotations, the pseudo-labels are compared with them. Training never sees these
@@ -166,7 +167,7 @@ class PseudoLabelHook(Hook):
 
 
 def can_measure_at_start(trainer: "Trainer") -> bool:
-    """Whether the teacher is trained before the first step, and the share of locations that it selects is known."""
+    """Whether the teacher is trained before the first step, and it is known how many locations it selects."""
     is_unknown = any(isinstance(hook, AutoRatioHook) and hook.ratio is None for hook in trainer.hooks)
     return bool(trainer.pretrained or trainer.resumed_from) and not is_unknown
 
@@ -207,30 +208,30 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
 
 
 @paddle.no_grad()
-def select(maps: Sequence[DenseMaps], ratio: float, locations: Locations) -> Selected:
-    """Select the locations with the largest class probabilities: the share `ratio` of all, at least one.
+def select(maps: Sequence[DenseMaps], ratio: float | Sequence[float], locations: Locations) -> Selected:
+    """Select locations as `SSODFCOSLoss` does, out of those of several batches.
 
     Args:
         maps: predictions for batches of images, distances in pixels.
-        ratio: above 0 and at most 1, for example 0.01.
+        ratio: a share of all locations, or a share for each class, see `select_locations`.
         locations: the grid of the maps.
     """
-    rows, places, first = [], [], 0
+    logits = paddle.concat([join_locations(batch.logits) for batch in maps])
+    distances = paddle.concat([join_locations(batch.distances) for batch in maps])
+    places, first = [], 0
     for batch in maps:
-        grids = locations.levels_of(batch.logits)
-        for level, (logits, distances, grid) in enumerate(zip(batch.logits, batch.distances, grids)):
-            scores = F.sigmoid(logits)
-            label = scores.argmax(axis=1, keepdim=True).astype("float32")
-            both = paddle.concat([scores.max(axis=1, keepdim=True), label, distances], axis=1)
-            rows.append(both.transpose([0, 2, 3, 1]).reshape([-1, 6]))
-            image, points = np.arange(logits.shape[0]) + first, grid.points()
-            columns = np.repeat(image, len(points)), np.full(len(image) * len(points), level)
-            places.append(np.column_stack([*columns, np.tile(points, (len(image), 1))]).astype(np.float32))
-        first += batch.logits[0].shape[0]
-    rows = paddle.concat(rows)
-    _, index = rows[:, 0].topk(max(1, int(len(rows) * ratio)))
-    chosen, places = rows.gather(index).numpy(), np.concatenate(places)[index.numpy()]
-    points = places[:, 2:]
-    image, level, label = (column.astype(np.int64) for column in (places[:, 0], places[:, 1], chosen[:, 1]))
-    boxes = np.concatenate([points - chosen[:, 2:4], points + chosen[:, 4:6]], axis=1)
-    return Selected(image, level, label, chosen[:, 0], points, boxes)
+        images = np.arange(batch.logits[0].shape[0]) + first
+        for level, grid in enumerate(locations.levels_of(batch.logits)):
+            points = grid.points()
+            columns = np.repeat(images, len(points)), np.full(len(images) * len(points), level)
+            places.append(np.column_stack([*columns, np.tile(points, (len(images), 1))]).astype(np.float32))
+        first += len(images)
+    index = select_locations(logits, ratio)
+    probabilities = F.sigmoid(logits.gather(index)).numpy()
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    index = index.numpy()[order]
+    chosen, probabilities = np.concatenate(places)[index], probabilities[order]
+    image, level = chosen[:, :2].astype(np.int64).T
+    points, sides = chosen[:, 2:], distances.numpy()[index]
+    boxes = np.concatenate([points - sides[:, :2], points + sides[:, 2:]], axis=1)
+    return Selected(image, level, probabilities.argmax(axis=1), probabilities.max(axis=1), points, boxes)

@@ -1,5 +1,6 @@
 """The loss of Dense Teacher on unlabeled images (Zhou et al., arXiv:2207.02541, section 3)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,12 +24,13 @@ class SSODFCOSLoss(nn.Layer):
     """The difference between a student's and a teacher's dense maps.
 
     Out of all M locations of all images and levels, the k = M * ratio locations with the teacher's largest class
-    probabilities are selected. There the student learns the teacher's maps; at all others it learns "no class". Every
-    rank selects from its own images.
+    probabilities are selected, see `select_locations`. There the student learns the teacher's maps; at all others it
+    learns "no class". Every rank selects from its own images.
 
     Args:
         ratio: share of the locations that is selected, above 0 and at most 1; at least one location is. `auto`: the
-            attribute of the same name says it, None until it is set; the share is then among the losses, for the log.
+            attribute of the same name has a share for each class, None until it is set; their sum is then among the
+            losses, for the log.
         gamma: exponent of the quality focal loss, 0 or more: how strongly easy terms are weighted down.
         loss_weight: factor of each loss in the sum. Losses that are not named keep their default.
 
@@ -54,8 +56,7 @@ class SSODFCOSLoss(nn.Layer):
             raise ValueError(
                 f"SSODFCOSLoss.loss_weight has {', '.join(map(repr, unknown))}; it takes {', '.join(LOSS_WEIGHT)}"
             )
-        self.is_automatic = isinstance(ratio, str)
-        self.ratio: float | None = None if isinstance(ratio, str) else ratio
+        self.ratio: float | Sequence[float] | None = None if isinstance(ratio, str) else ratio
         self.gamma = gamma
         self.loss_weight = {**LOSS_WEIGHT, **loss_weight}
 
@@ -89,8 +90,10 @@ class SSODFCOSLoss(nn.Layer):
                 ),
             }
             loss = sum(losses[name] * weight for name, weight in self.loss_weight.items())
-        ratio = {"ratio": paddle.full([], self.ratio, "float32")} if self.is_automatic else {}
-        return {"loss": loss, **losses, "fg_sum": fg_sum, **ratio}
+        losses = {"loss": loss, **losses, "fg_sum": fg_sum}
+        if isinstance(self.ratio, Sequence):
+            losses["ratio"] = paddle.full([], min(1.0, sum(self.ratio)), "float32")
+        return losses
 
     @paddle.no_grad()
     def pseudo_labels(self, teacher: DenseMaps) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -103,20 +106,50 @@ class SSODFCOSLoss(nn.Layer):
         if self.ratio is None:
             raise ValueError("SSODFCOSLoss.ratio is auto: set the attribute ratio before the first batch")
         logits = join_locations(teacher.logits)
-        # Logits have the order of probabilities. k follows from the shapes: the CPU need not wait for the device.
-        count = max(int(logits.shape[0] * self.ratio), 1)
-        best, index = logits.max(axis=1).topk(count, sorted=False)
-        fg_sum = F.sigmoid(best).sum()
+        index = select_locations(logits, self.ratio)
+        probabilities = F.sigmoid(logits.gather(index))
+        fg_sum = probabilities.max(axis=1).sum()
         if dist.is_initialized():
             dist.all_reduce(fg_sum)
             fg_sum = fg_sum / dist.get_world_size()
         return (
             index,
-            F.sigmoid(logits.gather(index)),
+            probabilities,
             join_locations(teacher.distances).gather(index),
             F.sigmoid(join_locations(teacher.quality).gather(index)),
             fg_sum.clip(min=1e-6),
         )
+
+
+def select_locations(logits: Tensor, ratio: float | Sequence[float]) -> Tensor:
+    """Select the locations where a teacher is most confident that there is an object.
+
+    One share selects the locations with the largest class probabilities. A share for each class keeps rare classes,
+    and those with low scores, from being outranked by the others: class c would select its ceil(M * ratio[c]) best
+    locations, the last of which has the logit t[c]. Locations are ranked by their largest difference of a logit from
+    its t[c], and the k best are selected, where k is the sum over the classes. They are the classes' own locations,
+    and where classes share some, the next best ones.
+
+    k follows from the shapes alone, so that the CPU need not wait for the device.
+
+    Args:
+        logits: (M, C) of all locations, before the sigmoid, whose order is that of probabilities.
+        ratio: a share, above 0 and at most 1, of all classes together; or C shares from 0 to 1.
+
+    Returns:
+        index (k,) int64, each location once; at least one location.
+    """
+    locations = logits.shape[0]
+    if isinstance(ratio, (int, float)):
+        return logits.max(axis=1).topk(max(int(locations * ratio), 1), sorted=False)[1]
+    counts = [min(math.ceil(locations * share), locations) for share in ratio]
+    if not any(counts):
+        return select_locations(logits, 1.0 / locations)
+    last = paddle.to_tensor([[max(count - 1, 0) for count in counts]])
+    thresholds = paddle.take_along_axis(logits.topk(max(counts), axis=0)[0], last, axis=0)
+    never = paddle.to_tensor([[not count for count in counts]])
+    above = paddle.where(never, paddle.full_like(thresholds, -math.inf), logits - thresholds)
+    return above.max(axis=1).topk(min(sum(counts), locations), sorted=False)[1]
 
 
 class QualityFocalSum(PyLayer):

@@ -1,6 +1,7 @@
 """The share of locations that DenseTeacher's teacher selects, from the positives of labeled images."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,17 +15,18 @@ from ppdet.engine.hooks.auto_ratio import DECAY, MARGIN
 from ppdet.engine.trainer import Trainer
 from ppdet.modeling.losses import SSODFCOSLoss
 
-# Positives and locations of the batches of a step, and the steps after which the average is read.
-COUNTS = [[(3, 100)], [(10, 200), (0, 100)], *[[(step % 7, 100)] for step in range(64)]]
+# Positives of class 1, of class 2, and locations of the batches of a step; the steps after which the average is read.
+COUNTS = [[(3, 1, 100)], [(10, 0, 200), (0, 2, 100)], *[[(step % 7, step % 3, 100)] for step in range(64)]]
 READ = (1, 2, 4, 8, 16, 32, 64)
 
 
 def step_of(loss, counts):
-    """A trainer with batches that have these numbers of positive and of all locations."""
+    """A trainer with batches that have these numbers of positives and of all locations."""
     batches = []
-    for positives, size in counts:
+    for first, second, size in counts:
         labels = np.zeros((2, size // 2), np.int32)
-        labels.flat[:positives] = 4
+        labels.flat[:first] = 1
+        labels.flat[first : first + second] = 2
         batches.append({"target_labels": paddle.to_tensor(labels)})
     return SimpleNamespace(batches=batches, method=SimpleNamespace(layer=SimpleNamespace(loss=loss)))
 
@@ -40,23 +42,23 @@ def ratios(hook, steps):
 
 def test_twice_the_moving_share():
     """Each step counts 0.99 times as much as the next one; the first one gives the first value."""
-    expected, positives, locations = [], 0.0, 0.0
+    expected, sums = [], np.zeros(3)
     for number, counts in enumerate(COUNTS, start=1):
-        positives = 0.99 * positives + sum(p for p, _ in counts)
-        locations = 0.99 * locations + sum(n for _, n in counts)
-        expected.append(2 * positives / locations if number in READ else expected[-1])
-    found = ratios(AutoRatioHook(), COUNTS)
-    assert found == pytest.approx(expected, rel=1e-6) and found[0] == pytest.approx(0.06)
+        sums = 0.99 * sums + np.sum(counts, axis=0)
+        expected.append(2 * sums[:2] / sums[2] if number in READ else expected[-1])
+    found = ratios(AutoRatioHook(2), COUNTS)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found[0] == pytest.approx([0.06, 0.02])
     assert (MARGIN, DECAY) == (2.0, 0.99)
 
 
 def test_at_most_all_locations():
-    assert ratios(AutoRatioHook(), [[(70, 100)]]) == [1.0]
+    assert ratios(AutoRatioHook(2), [[(70, 10, 100)]]) == [pytest.approx([1.0, 0.2])]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 40])
 def test_a_checkpoint_keeps_it_to_the_last_bit(cut):
-    whole, first, second = AutoRatioHook(), AutoRatioHook(), AutoRatioHook()
+    whole, first, second = AutoRatioHook(2), AutoRatioHook(2), AutoRatioHook(2)
     assert first.state() is None
     found = ratios(first, COUNTS[:cut])
     second.load_state(json.loads(json.dumps({**first.state(), "counts": first.state()["counts"].tolist()})))
@@ -64,11 +66,19 @@ def test_a_checkpoint_keeps_it_to_the_last_bit(cut):
     assert whole.counts.tolist() == second.counts.tolist()
 
 
+def test_a_checkpoint_with_one_share_for_all_classes_counts_anew():
+    """Earlier versions wrote such checkpoints."""
+    hook, new = AutoRatioHook(2), AutoRatioHook(2)
+    hook.load_state({"counts": np.array([70.0, 100.0], np.float32), "steps": 40, "ratio": 0.7})
+    assert ratios(hook, COUNTS) == ratios(new, COUNTS)
+
+
 def test_all_ranks_count(monkeypatch):
-    """This rank has 6 of 100 positive; the other one, with a batch of another size, 10 of 300."""
+    """This rank has 6 and 1 of 100 positive; the other one, with a batch of another size, 10 and 3 of 300."""
     monkeypatch.setattr(collectives, "world_size", lambda: 2)
-    monkeypatch.setattr(collectives.dist, "all_reduce", lambda value: value.add_(paddle.to_tensor([10.0, 300.0])))
-    assert ratios(AutoRatioHook(), [[(6, 100)]]) == pytest.approx([2 * 16 / 400])
+    others = paddle.to_tensor([10.0, 3.0, 300.0])
+    monkeypatch.setattr(collectives.dist, "all_reduce", lambda value: value.add_(others))
+    assert ratios(AutoRatioHook(2), [[(6, 1, 100)]]) == [pytest.approx([2 * 16 / 400, 2 * 4 / 400])]
 
 
 def test_a_run_selects_and_logs_it(tiny_semi):
@@ -99,7 +109,8 @@ def test_a_run_selects_and_logs_it(tiny_semi):
     figures = next(line["figures"] for line in lines if line["event"] == "pseudo_labels")
     selected = figures["fg_sum"] / figures["mean_score"]
     # 7 images of 64 x 96: 8 * 12 + 4 * 6 + 2 * 3 locations each.
-    assert selected == pytest.approx(int(7 * 126 * run.method.layer.loss.ratio), rel=1e-3)
+    counts = [math.ceil(7 * 126 * share) for share in run.method.layer.loss.ratio]
+    assert selected == pytest.approx(min(sum(counts), 7 * 126), rel=1e-3)
     assert p4 and n4
 
 
@@ -110,7 +121,7 @@ def test_before_the_first_step_it_is_unknown(tiny_semi, monkeypatch):
     (hook,) = (hook for hook in run.hooks if isinstance(hook, AutoRatioHook))
     calls = []
     monkeypatch.setattr(PseudoLabelHook, "measure_on_rank_0", lambda *args: calls.append(args))
-    for hook.ratio, measured in ((None, 0), (0.05, 1)):
+    for hook.ratio, measured in ((None, 0), ([0.05, 0.01], 1)):
         run.call_hooks("before_train")
         assert len(calls) == measured
         assert len(run.hooks[-1].writes(run)) == measured + 2

@@ -6,6 +6,7 @@ import pytest
 
 from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.losses import SSODFCOSLoss
+from ppdet.modeling.losses.dense_teacher_loss import select_locations
 
 SIZES = [(4, 6), (2, 3), (1, 2)]
 CLASSES = 5
@@ -296,15 +297,52 @@ def test_mistakes(settings, message):
 
 
 def test_ratio_that_is_set_later():
-    """The losses are those of the same number, and say which number it was."""
-    student, teacher = to_paddle(random_maps(21)), to_paddle(random_maps(22))
+    """It has a share for each class. Where one class has all of it, the losses are those of its own best locations."""
+    student, maps = to_paddle(random_maps(21)), random_maps(22)
+    for level in maps[0]:
+        level[:, 1:] = level[:, :1] - 5.0  # the first class has the largest logit at every location
+    teacher = to_paddle(maps)
     loss = SSODFCOSLoss(ratio="auto")
     with pytest.raises(ValueError, match="ratio is auto: set the attribute ratio"):
         loss(student, teacher)
-    loss.ratio = 0.25
+    loss.ratio = [0.25, 0.0, 0.0, 0.0, 0.0]
     found, expected = loss(student, teacher), SSODFCOSLoss(ratio=0.25)(student, teacher)
     assert float(found.pop("ratio")) == 0.25
-    assert {name: float(value) for name, value in found.items()} == {n: float(v) for n, v in expected.items()}
+    found, expected = ({name: float(value) for name, value in losses.items()} for losses in (found, expected))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_rare_classes_are_selected_too():
+    """By hand: 8 locations; the scores of class 1 are all below those of class 0."""
+    logits = paddle.to_tensor([[6.0, -3], [5, -6], [4, -5], [3, -1], [2, -2], [1, -4], [0, -9], [-1, -8]])
+
+    def selected(ratio):
+        return sorted(select_locations(logits, ratio).tolist())
+
+    assert selected(0.5) == [0, 1, 2, 3]
+    assert selected([0.25, 0.25]) == [0, 1, 3, 4]
+    assert selected([0.25, 0.0]) == [0, 1]
+    assert selected([0.0, 0.25]) == [3, 4]
+    assert selected([0.01, 0.01]) == [0, 3]  # at least one for each class
+    # Location 3 is among the best of both, so that one more is selected: 5 lacks 2 of class 0's last logit, 3, as of
+    # class 1's, -2; 6 and 7 lack more.
+    assert selected([0.5, 0.25]) == [0, 1, 2, 3, 4, 5]
+    assert selected([1.0, 1.0]) == list(range(8))
+    assert selected([0.0, 0.0]) == [0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_class_gets_its_share(seed):
+    """The union of each class's best locations is selected, and as many others as the classes share."""
+    rng = np.random.default_rng(seed)
+    locations, classes = int(rng.integers(1, 60)), int(rng.integers(1, 6))
+    logits = rng.normal(0, 3, (locations, classes)).astype(np.float32)
+    ratio = [float(share) for share in rng.uniform(0.01, 1.0, classes) ** 2]
+    counts = [int(np.ceil(locations * share)) for share in ratio]
+    union = {row for c, count in enumerate(counts) for row in np.argsort(-logits[:, c])[:count]}
+    index = select_locations(paddle.to_tensor(logits), ratio).tolist()
+    assert union <= set(index)
+    assert len(set(index)) == len(index) == min(sum(counts), locations)
 
 
 def test_views_of_different_size():
