@@ -1,6 +1,10 @@
 """Folders that get all of their files, or none."""
 
+import contextlib
+import errno
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -53,4 +57,36 @@ def test_annotations_come_after_the_images_that_they_name(tmp_path, monkeypatch)
     (tmp_path / "data").mkdir()
     with whole_folder(tmp_path / "data") as new:
         write(new, "annotations/train.json", "images/1.png", "left_out.txt")
-    assert moved[-1] == "train.json" and len(moved) == 3
+    assert moved[-1] == "train.json" and {"1.png", "left_out.txt"} < set(moved)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_folder_in_it_may_be_on_another_disk(tmp_path, monkeypatch, is_full):
+    """As where `images` is a link to another disk, to which a file cannot be renamed."""
+    target, other = tmp_path / "data", tmp_path / "other"
+    write(target, "annotations/train.json")
+    other.mkdir()
+    (target / "images").symlink_to(other)
+    (target / "annotations" / "train.json").write_text("old")
+    replace, copy = os.replace, shutil.copyfile
+
+    def on_one_disk(source, place):
+        if (other in Path(source).resolve().parents) != (other in Path(place).resolve().parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(place))
+        replace(source, place)
+
+    def copied(source, place):
+        if is_full and len(os.listdir(other)) == 1:
+            raise OSError(28, "No space left on device", source, None, place)
+        copy(source, place)
+
+    monkeypatch.setattr(os, "replace", on_one_disk)
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    failure = pytest.raises(OSError, match="No space left") if is_full else contextlib.nullcontext()
+    with failure as caught, whole_folder(target) as new:
+        write(new, "annotations/train.json", "images/1.png", "images/2.png")
+    if is_full:
+        assert caught.value.filename == str(target / "images" / "2.png")
+    assert sorted(os.listdir(other)) == ([] if is_full else ["1.png", "2.png"])
+    assert (target / "annotations" / "train.json").read_text() == ("old" if is_full else "new")
+    assert sorted(os.listdir(target)) == ["annotations", "images"]
