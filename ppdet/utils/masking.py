@@ -4,14 +4,17 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-_USER = re.compile(r"(\w://)[^\s'\"]*@")
-_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]]")
+_AFTER = r"'\":;,.)\]}"  # what may follow an address in a sentence
+_USER = re.compile(r"(\w://)\S*@")
+_QUERY = re.compile(rf"(\w://[^\s?]*\?)\S*[^\s{_AFTER}]")
+_MASKED = re.compile(rf"://{re.escape(HIDDEN)}@|\?{re.escape(HIDDEN)}[{_AFTER}]*$")
 
 
 def masked(text: str) -> str:
     """Return a text in which `***` stands for user and password of each address, and for everything after its `?`.
 
-    A password may contain any characters: up to the last `@` of a word everything is hidden.
+    A password may contain any characters but spaces, also quotes: up to the last `@` of a word everything is hidden,
+    and so is what follows an address without a space, as in JSON.
     """
     if "://" not in text:
         return text
@@ -29,4 +32,4 @@ def masked_values(value: Any) -> Any:
 
 def is_masked(address: str) -> bool:
     """Whether an address is one that `masked` returned with something hidden, which leads nowhere."""
-    return f"://{HIDDEN}@" in address or address.endswith(f"?{HIDDEN}")
+    return _MASKED.search(address) is not None

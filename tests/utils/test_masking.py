@@ -1,5 +1,7 @@
 """Addresses without passwords, tokens and signatures."""
 
+import shlex
+
 import pytest
 
 from ppdet.core.command_line import fail
@@ -15,6 +17,10 @@ from ppdet.utils.masking import is_masked, masked, masked_values
         ("see s3://b/x?X-Amz-Signature=secret&y=1, and more", "see s3://b/x?***, and more"),
         ("{'a': 'https://me:se@cr/et@host/x?sig=secret'}", "{'a': 'https://***@host/x?***'}"),
         ('["https://host/a?secret", "me@example.org"]', '["https://host/a?***", "me@example.org"]'),
+        # Quotes may stand in a password, a path and a query, and a shell's word has them quoted once more.
+        ("https://me:it's\"secret@host/a", "https://***@host/a"),
+        ("https://host/it's/a?sig='secret'secret: no such file", "https://host/it's/a?***: no such file"),
+        (shlex.join(["-o", "weights=https://me:it's\"secret@host/a?b='secret"]), "-o 'weights=https://***@host/a?***'"),
         ("https://a:secret@h/1 and https://b:secret@h/2", "https://***@h/1 and https://***@h/2"),
         ("(https://host/x?sig=secret): the server answers 403", "(https://host/x?***): the server answers 403"),
         ("https://host/a/b.pdparams", "https://host/a/b.pdparams"),
@@ -22,12 +28,12 @@ from ppdet.utils.masking import is_masked, masked, masked_values
     ],
 )
 def test_what_is_hidden(text, shown):
-    assert masked(text) == shown == masked(shown)
+    assert masked(text) == shown == masked(shown) and "secret" not in shown
     assert masked_values({"a": [text, 3, None], "b": {"c": text}}) == {"a": [shown, 3, None], "b": {"c": shown}}
 
 
 def test_what_was_masked_is_known():
-    for url in ("https://me:x@host/a", "https://host/a?b=c"):
+    for url in ("https://me:x@host/a", "https://host/a?b=c", "https://host/a?b=c.)"):
         assert is_masked(masked(url)) and not is_masked(url)
 
 

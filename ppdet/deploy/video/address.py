@@ -4,11 +4,11 @@ import re
 import zlib
 
 from ppdet.utils.errors import DataError
+from ppdet.utils.masking import HIDDEN
 
 # FFmpeg knows many more, some of which read local files or join other addresses. A playlist that one of these sends
 # may name http and https only, which FFmpeg itself takes care of.
 PROTOCOLS = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")
-HIDDEN = "***"
 # A path that may have a secret in it, such as /user=admin_password=… of some cameras, or /live/token/….
 SECRET_WORD = re.compile(
     r"(?<![a-z])(?:access|api|app|auth|private|secret|session|stream|user)?"
