@@ -12,7 +12,7 @@ from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
 from ppdet.data.loading.several_images import Closing, check_until
 from ppdet.data.loading.to_device import split_off_normalize
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
-from ppdet.data.transforms.base import has_property, refuse_several
+from ppdet.data.transforms.base import has_property, refuse_batches, refuse_several
 from ppdet.data.transforms.composing.compose import Compose
 from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
@@ -158,6 +158,7 @@ class SemiTrainReader:
                 f"{sup_batch_size} on each of {world_size} devices; lower it, or set drop_last to false"
             )
         self.check_settings(mosaic_epoch, mixup_epoch, cutmix_epoch)
+        refuse_batches(sample_transforms or (), "SemiTrainReader.sample_transforms")
         refuse_several(sup_batch_transforms or (), "SemiTrainReader.sup_batch_transforms")
         refuse_several(unsup_batch_transforms or (), "SemiTrainReader.unsup_batch_transforms")
         check_view("weak_aug", weak_aug or ())

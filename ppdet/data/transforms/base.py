@@ -85,6 +85,16 @@ def refuse_several(transforms: Iterable[Callable], name: str) -> None:
             )
 
 
+def refuse_batches(transforms: Iterable[Callable], name: str) -> None:
+    """Raise ValueError for a transform of whole batches; `name` is of the list of sample transforms that has it."""
+    for transform in transforms:
+        if has_property(transform, "takes_batch"):
+            raise ValueError(
+                f"{name} has {type(transform).__name__}, which takes the samples of a batch together: list it in the "
+                "batch transforms"
+            )
+
+
 def check_probability(value: float, name: str) -> None:
     """Raise ValueError unless `value` is from 0 to 1; `name` is the parameter's, such as "RandomFlip.prob"."""
     if not 0 <= value <= 1:

@@ -310,6 +310,11 @@ def test_labeled_images_are_joined_with_labeled_ones_and_unlabeled_with_unlabele
         ({"strong_aug": [Mixup()]}, ValueError, r"SemiTrainReader\.strong_aug has Mixup, which takes several images"),
         ({"sup_batch_transforms": [Mixup()]}, ValueError, r"SemiTrainReader\.sup_batch_transforms has Mixup, which"),
         ({"unsup_batch_transforms": [Mixup()]}, ValueError, r"SemiTrainReader\.unsup_batch_transforms has Mixup"),
+        (
+            {"sample_transforms": [PadBatch()]},
+            ValueError,
+            r"SemiTrainReader\.sample_transforms has PadBatch, which takes",
+        ),
         ({"mosaic_epoch": "2"}, ValueError, r"SemiTrainReader\.mosaic_epoch is '2'"),
         ({"weak_aug": []}, ValueError, "must both end with the same NormalizeImage"),
         ({"weak_aug": [NormalizeImage(channel_order="bgr")]}, ValueError, "must both end with the same NormalizeImage"),

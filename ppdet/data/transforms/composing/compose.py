@@ -39,7 +39,7 @@ def apply_transform(transform: Callable, sample: Any, rng: np.random.Generator |
 
     Raises:
         RuntimeError: the transform failed; the message names it and, for a single sample, the image.
-        DataError: it returned no sample.
+        DataError: it returned no sample, or it needs an image and none was decoded.
     """
     try:
         # Published configurations list Permute and NormalizeImage among the batch transforms too.
@@ -50,6 +50,8 @@ def apply_transform(transform: Callable, sample: Any, rng: np.random.Generator |
     except UserError:
         raise
     except Exception as error:
+        if isinstance(error, KeyError) and error.args == ("image",):
+            raise DataError(f"{type(transform).__name__} got a sample without an image: list Decode first") from error
         where = sample.get("im_file", "an image") if isinstance(sample, dict) else getattr(sample, "name", "a batch")
         raise RuntimeError(f"{type(transform).__name__} failed on {where}: {error!r}") from error
     for one in result if isinstance(result, list) else [result]:

@@ -7,7 +7,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, has_property, takes_several
 from ppdet.data.transforms.composing.compose import Compose
-from ppdet.data.transforms.composing.order import STEPS
+from ppdet.data.transforms.composing.order import STEPS, check_order
 
 
 @register
@@ -39,6 +39,8 @@ class RandomSelect(Transform):
                     f"RandomSelect has {type(transform).__name__}, which takes several images, expected transforms of "
                     "single ones: list it outside of RandomSelect"
                 )
+        check_order(transforms1, "RandomSelect.transforms1")
+        check_order(transforms2, "RandomSelect.transforms2")
         self.members = members
         self.transforms1, self.transforms2 = Compose(transforms1), Compose(transforms2)
         self.p = p

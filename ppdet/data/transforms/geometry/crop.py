@@ -7,6 +7,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_some
 from ppdet.data.transforms.box_fields import Area, select_boxes
+from ppdet.data.transforms.geometry.resize import require_size
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
@@ -122,6 +123,7 @@ class RandomExpand(Transform):
         h, w = image.shape[:2]
         ratio = rng.uniform(1.0, self.ratio)
         new_h, new_w = int(h * ratio), int(w * ratio)
+        require_size(sample, "RandomExpand: the canvas of the image", (new_h, new_w))
         y, x = int(rng.integers(new_h - h + 1)), int(rng.integers(new_w - w + 1))
         canvas = np.empty((new_h, new_w, 3), dtype=image.dtype)
         canvas[:] = np.array(self.fill_value, dtype=np.float32).astype(image.dtype)

@@ -15,8 +15,8 @@ from ppdet.data.transforms.geometry.affine import (
     translation,
     warp_sample,
 )
-from ppdet.data.transforms.geometry.resize import Size
-from ppdet.utils.ranges import require_number, require_pixels
+from ppdet.data.transforms.geometry.resize import Size, require_size
+from ppdet.utils.ranges import require_number
 
 LONGEST_BOX = 20.0  # ratio of the sides of a box that RandomPerspective keeps
 NEAREST = 0.5  # the image comes at most this near, as a share of its distance before
@@ -82,7 +82,7 @@ class RandomPerspective(Transform):
         require_uint8(sample, "RandomPerspective")
         h, w = sample["image"].shape[:2]
         size = max(1, h + 2 * self.border[0]), max(1, w + 2 * self.border[1])
-        require_pixels("RandomPerspective: an image with its border", *size)
+        require_size(sample, "RandomPerspective: the image with its border", size)
         askew = self._draw_perspective((h, w), rng)
         degrees = rng.uniform(-self.degree, self.degree)
         scale = rng.uniform(1 - self.scale, 1 + self.scale)

@@ -16,6 +16,7 @@ from ppdet.data.transforms.geometry.resize import (
     check_sizes,
     draw_interpolation,
     require_input_size,
+    require_size,
     resize_sample,
 )
 from ppdet.utils.ranges import require_number, require_pixels
@@ -145,7 +146,9 @@ class RandomShortSideResize(Transform):
         short = self.short_sides[int(rng.integers(len(self.short_sides)))]
         interp = draw_interpolation(rng) if self.random_interp else self.interp
         size = sample["image"].shape[:2]
-        return resize_sample(sample, self._new_size(size, short), interp, size)
+        new_size = self._new_size(size, short)
+        require_size(sample, "RandomShortSideResize: the image resized to short_side_sizes", new_size)
+        return resize_sample(sample, new_size, interp, size)
 
     def keep_largest(self) -> bool:
         had = len(self.short_sides) > 1
@@ -157,7 +160,6 @@ class RandomShortSideResize(Transform):
         long = round(short * longer / shorter)
         if self.max_size is not None and short * longer > self.max_size * shorter:
             short, long = max(1, self.max_size * shorter // longer), self.max_size
-        require_pixels("RandomShortSideResize: an image resized to short_side_sizes", short, long)
         return (short, long) if size[0] <= size[1] else (long, short)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
+from ppdet.utils.errors import DataError
 from ppdet.utils.ranges import require_pixels
 
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
@@ -88,6 +89,14 @@ def as_pair(size: Any, name: str) -> Size:
         raise ValueError(f"{name} is {size!r:.60}, expected one or two positive integers")
     require_pixels(name, *pair)
     return pair[0], pair[1]
+
+
+def require_size(sample: dict, name: str, size: tuple[float, float]) -> None:
+    """Raise DataError naming the image of a sample if (h, w) `size`, which it would get, has too many pixels."""
+    try:
+        require_pixels(name, *size)
+    except ValueError as error:
+        raise DataError(f"{sample.get('im_file', 'an image')}: {error}") from None
 
 
 def require_input_size(input_size: int | Sequence[int] | None, transform: str) -> Size:

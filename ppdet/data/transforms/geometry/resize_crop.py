@@ -10,9 +10,16 @@ from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
 from ppdet.data.transforms.box_fields import Area
 from ppdet.data.transforms.geometry.crop import check_windows, crop_sample, find_window, has_center_inside
-from ppdet.data.transforms.geometry.resize import Size, as_pair, check_interpolation, check_sizes, resize_sample
+from ppdet.data.transforms.geometry.resize import (
+    Size,
+    as_pair,
+    check_interpolation,
+    check_sizes,
+    require_size,
+    resize_sample,
+)
 from ppdet.utils.boxes import clip_to_image
-from ppdet.utils.ranges import require_choice, require_number, require_pixels
+from ppdet.utils.ranges import require_choice, require_number
 
 
 @register
@@ -124,14 +131,15 @@ class RandomResizeCrop(Transform):
         target = self.resizes[int(rng.integers(len(self.resizes)))]
         sides = self.cropsizes[int(rng.integers(len(self.cropsizes)))]
         size = sample["image"].shape[:2]
-        return self._crop(resize_sample(sample, self._new_size(size, target), self.interp, size), sides, rng)
+        new_size = self._new_size(size, target)
+        require_size(sample, "RandomResizeCrop: the image resized to resizes", new_size)
+        return self._crop(resize_sample(sample, new_size, self.interp, size), sides, rng)
 
     def _new_size(self, size: Size, target: Size) -> Size:
         if not self.keep_ratio:
             return target
         short, long = min(target) / min(size), max(target) / max(size)
         scale = max(short, long) if self.mode == "short" else min(short, long)
-        require_pixels("RandomResizeCrop: an image resized to resizes", size[0] * scale, size[1] * scale)
         return max(1, int(scale * size[0] + 0.5)), max(1, int(scale * size[1] + 0.5))
 
     def _crop(self, sample: dict, sides: Size, rng: np.random.Generator) -> dict:

@@ -12,6 +12,7 @@ from ppdet.data.transforms.geometry.affine import MAX_DEGREES, MAX_SCALE, MAX_SH
 from ppdet.data.transforms.geometry.flips import RandomFlip
 from ppdet.data.transforms.geometry.resize import as_pair
 from ppdet.data.transforms.mixing.joining import join_boxes, put_image
+from ppdet.utils.ranges import require_pixels
 
 GRAY = (114, 114, 114)  # where a mosaic shows no image, as in YOLOX
 DEFAULT_SIZE = (640, 640)
@@ -83,6 +84,9 @@ class Mosaic(Transform):
         self.mixup_prob = mixup_prob if enable_mixup else 0.0
         self.mixup_scale = check_range(mixup_scale, "Mosaic.mixup_scale", most=MAX_SCALE)
         self.further_images = 4 if self.mixup_prob else 3
+        largest = max(2 * min(self.scale[1], 1.0), self.mixup_scale[1] if self.mixup_prob else 0.0)
+        name = "Mosaic: the largest of its images, by input_dim, scale and mixup_scale,"
+        require_pixels(name, self.height * largest, self.width * largest)
 
     def __call__(self, samples: Sequence[dict], rng: np.random.Generator) -> dict:
         if rng.random() >= self.prob:

@@ -18,6 +18,7 @@ from ppdet.data.transforms.base import (
     refuse_several,
     require_uint8,
 )
+from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.pixels.color import color_map
 from ppdet.utils.ranges import require_number
 
@@ -53,6 +54,7 @@ class StrongAugImage(Transform):
                     f"{name} has {type(transform).__name__}, expected only transforms that change "
                     "nothing but pixel values (pixels_only): list it outside of StrongAugImage"
                 )
+        check_order(transforms, name)
         self.transforms = list(transforms)
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in transforms)
 

@@ -6,7 +6,7 @@ import pytest
 import ppdet.data.transforms as T
 from ppdet.core.workspace import load_config
 from ppdet.data.transforms.composing.order import check_order
-from ppdet.utils.errors import ConfigError
+from ppdet.utils.errors import ConfigError, DataError
 
 STEPS = [T.NormalizeImage(), T.Permute(), T.PadBatch(pad_to_stride=32)]
 SIZE = {"target_size": [40, 60]}
@@ -80,6 +80,36 @@ def test_other_callables_and_second_steps():
         check_order([STEPS[1], STEPS[1]], "EvalReader")
 
 
+def test_targets_come_after_what_changes_them():
+    """The targets of another size of the image have another number of locations, or belong to other places."""
+    normalize, permute, pad = STEPS
+    targets = T.Gt2FCOSTarget()
+    check_order([normalize, permute, pad, targets, lambda samples, rng: samples], "TrainReader")
+    for late in (pad, T.BatchRandomResize(**SIZE, random_size=False)):
+        kind = type(late).__name__
+        with pytest.raises(ValueError, match=f"TrainReader: {kind} comes after Gt2FCOSTarget, whose targets it would"):
+            check_order([normalize, permute, targets, late], "TrainReader")
+
+
+def test_decode_comes_first():
+    check_order([lambda sample, rng: sample, T.Decode(), T.Resize(**SIZE), *STEPS], "TrainReader")
+    with pytest.raises(ValueError, match="TrainReader: Decode comes after Resize, which needs an image: list Decode"):
+        check_order([T.Resize(**SIZE), T.Decode()], "TrainReader")
+    with pytest.raises(DataError, match="RandomFlip got a sample without an image: list Decode first"):
+        T.Compose([T.RandomFlip(prob=1)])({"im_file": "a.png"}, np.random.default_rng(0))
+
+
+def test_lists_within_lists_have_the_same_order():
+    late = [STEPS[0], T.RandomGrayscale()]
+    for name, make in (
+        (r"RandomSelect\.transforms1", lambda: T.RandomSelect(transforms1=late, transforms2=[])),
+        (r"RandomSelect\.transforms2", lambda: T.RandomSelect(transforms1=[], transforms2=late)),
+        (r"StrongAugImage\.transforms", lambda: T.StrongAugImage(transforms=late)),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: RandomGrayscale comes after NormalizeImage"):
+            make()
+
+
 FLIP_LAST = """_BASE_: [tiny.yml]
 TrainReader:
   sample_transforms: [Decode: {}, NormalizeImage: {}, Permute: {}, RandomFlip: {}]
@@ -92,4 +122,12 @@ def test_a_reader_says_where_to_list_it(tiny):
     path.write_text(FLIP_LAST)
     config = load_config(path)
     with pytest.raises(ConfigError, match="TrainReader: RandomFlip comes after Permute: list it before Permute"):
+        config.create("TrainReader", dataset=config.create("TrainDataset"))
+
+
+def test_transforms_of_batches_are_no_sample_transforms(tiny):
+    path = tiny.with_name("batch.yml")
+    path.write_text(FLIP_LAST.replace("RandomFlip: {}", "PadBatch: {}"))
+    config = load_config(path)
+    with pytest.raises(ConfigError, match=r"TrainReader\.sample_transforms has PadBatch, which takes the samples of a"):
         config.create("TrainReader", dataset=config.create("TrainDataset"))

@@ -9,11 +9,16 @@ from transform_samples import marked_sample, sample_of
 
 from ppdet.data.transforms import (
     BatchRandomResize,
+    RandomExpand,
+    RandomPerspective,
     RandomResize,
+    RandomResizeCrop,
     RandomSelect,
     RandomShortSideResize,
     Resize,
 )
+from ppdet.data.transforms.composing.compose import apply_transform
+from ppdet.utils.errors import DataError
 
 
 def test_random_resize_draws_from_the_list():
@@ -151,9 +156,22 @@ def test_wrong_parameters(make, message):
         make()
 
 
-def test_an_image_that_would_grow_too_large():
-    with pytest.raises(ValueError, match="RandomShortSideResize: an image resized to short_side_sizes is 800 x"):
-        RandomShortSideResize(short_side_sizes=[800])(sample_of(1, 600), np.random.default_rng(0))
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (RandomShortSideResize(short_side_sizes=[800]), "RandomShortSideResize: .* short_side_sizes is 800 x 480000"),
+        (RandomResizeCrop(resizes=[800], cropsizes=[[9, 9]], prob=1), "RandomResizeCrop: .* resizes is 800 x 480000"),
+        (RandomPerspective(border=[9000, 9000]), "RandomPerspective: .* border is 18001 x 18600"),
+        (RandomExpand(ratio=20, prob=1), "RandomExpand: the canvas of the image is .* it must be at most"),
+    ],
+)
+def test_an_image_that_would_grow_too_large(transform, message):
+    """The error is one line that names the image, and not a traceback of the transform."""
+    sample = {"image": np.broadcast_to(np.zeros(3, np.uint8), (1, 600, 3)), "im_file": "long.png"}
+    if isinstance(transform, RandomExpand):
+        sample["image"] = np.broadcast_to(sample["image"][:, :1], (6000, 6000, 3))
+    with pytest.raises(DataError, match=f"^long.png: {message}"):
+        apply_transform(transform, sample, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize(

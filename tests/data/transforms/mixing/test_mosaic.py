@@ -224,6 +224,8 @@ def test_one_extreme_image_does_not_disturb_the_others():
         ({"translate": [0, 3]}, r"Mosaic.translate is \[0, 3\]"),
         ({"shear": [-90, 90]}, r"Mosaic.shear is \[-90, 90\]"),
         ({"shear": [1]}, r"Mosaic.shear is \[1\]"),
+        ({"input_dim": 10_000}, "Mosaic: .* is 20000 x 20000; it must be at most"),
+        ({"input_dim": 1000, "mixup_scale": [1, 20]}, "Mosaic: .* is 20000 x 20000; it must be at most"),
     ],
 )
 def test_wrong_parameters(options, message):
