@@ -15,6 +15,7 @@ from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.disk.files import is_count, is_number, open_regular
 from ppdet.utils.errors import DataError, UserError
+from ppdet.utils.masking import masked_values
 
 FILE = "manifest.json"
 NULL = {"threshold": "one for each class", "tta": "none"}  # what null means in these fields
@@ -39,7 +40,7 @@ class Manifest:
 
     Attributes:
         model: SHA-256 of the exported files (see `model_fingerprint`).
-        model_dir, input: as the user named them.
+        model_dir, input: as the user named them. Passwords and queries of URLs are hidden in the file, see `masked`.
         images: number of images.
         images_sha256: SHA-256 of the list of images.
         image_root: folder that file_name in the results is relative to; null if the images are not files.
@@ -72,7 +73,8 @@ class Manifest:
     tta: str | None = None
 
     def write(self, folder: Folder) -> None:
-        folder.write(FILE, json.dumps(asdict(self), indent=1).encode())
+        shown = masked_values({"input": self.input, "image_root": self.image_root})
+        folder.write(FILE, json.dumps(asdict(self) | shown, indent=1).encode())
 
     def finish(self, folder: Folder, counts: Counts) -> None:
         """Note that the job is complete."""

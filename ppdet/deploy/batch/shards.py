@@ -9,6 +9,7 @@ from ppdet.data.classes import category_id
 from ppdet.deploy.batch.result_table import make_table, schema
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.disk.files import is_count
+from ppdet.utils.masking import masked
 
 DETECTIONS, COCO = "detections", "coco"
 ANNOTATION_IDS = 100_000  # the id of an annotation is the image's id times this, plus the detection's number from 1
@@ -80,6 +81,8 @@ class ShardFiles:
     def write(self, shard: int, rows: Sequence[dict]) -> Counts:
         """Write the files of a shard, the Parquet file last: a shard with a Parquet file is complete.
 
+        Passwords and queries of URLs are hidden in the columns `path` and `error`; `file_name` is as in the input.
+
         Args:
             rows: one row (see `worker.new_row`) per image of the shard, in the order of their ids.
         """
@@ -87,6 +90,7 @@ class ShardFiles:
 
         if [row["image_id"] for row in rows] != list(self.range(shard)):
             raise RuntimeError(f"shard {shard} would not have each of its images once")
+        rows = [{**row, **{key: row[key] and masked(row[key]) for key in ("path", "error")}} for row in rows]
         rows = [{**row, **{key: as_utf8(row[key]) for key in ("file_name", "path", "error")}} for row in rows]
         counts = Counts(len(rows), sum(row["error"] is not None for row in rows), sum(len(r["scores"]) for r in rows))
         table_name, coco_name = self.file_names(shard)

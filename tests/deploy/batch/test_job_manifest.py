@@ -55,6 +55,14 @@ def write(folder, files):
     return str(folder)
 
 
+def test_passwords_are_not_written(tmp_path):
+    url = "ftp://me:secret@host/images?token=secret"
+    Manifest(**{**JOB, "input": url, "image_root": url}).write(Folder(str(tmp_path)))
+    found = read_manifest(Folder(str(tmp_path)))
+    assert found.input == found.image_root == "ftp://***@host/images?***"
+    require_same_job(Folder(str(tmp_path)), found, {key: JOB[key] for key in IDENTITY})
+
+
 @pytest.mark.parametrize("name", EXPORT)
 def test_every_file_of_an_export_counts(tmp_path, name):
     """Weights too: a model that was trained on has the same graph and the same settings."""

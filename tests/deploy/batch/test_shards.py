@@ -30,6 +30,15 @@ def test_names_that_are_not_utf8_are_written(tmp_path):
     assert json.loads(coco.read_text())["images"][0]["file_name"] == "caf?.png"
 
 
+def test_passwords_are_not_written(tmp_path):
+    url = "ftp://me:secret@host/a.png"
+    shards = ShardFiles(Folder(str(tmp_path)), 2, 2, ["a"], [4])
+    shards.write(0, [new_row(0, "a.png", url), new_row(1, "b.png", f"{url}?sig=secret", f"{url}: no such file")])
+    found = parquet.read_table(tmp_path / shards.file_names(0)[0]).to_pylist()
+    assert [row["path"] for row in found] == ["ftp://***@host/a.png", "ftp://***@host/a.png?***"]
+    assert [row["error"] for row in found] == [None, "ftp://***@host/a.png: no such file"]
+
+
 def test_a_shard_is_written_whole_or_not_at_all(tmp_path):
     shards = ShardFiles(Folder(str(tmp_path)), 8, 3, ["a", "b"], [4, 9])
     assert [list(shards.range(i)) for i in range(shards.count)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
