@@ -25,8 +25,8 @@ class APAtIoU(EvalMetric):
     inside of a crowd box are ignored, as in COCO's evaluation. All detections of an image count, also beyond 100.
 
     AP is the mean over the classes that have boxes. F is 2 P R / (P + R), with the precision P and the recall R of all
-    classes together, at the one score threshold that gives the highest F; `threshold` is that threshold. A number is NaN
-    if there are no boxes, and the threshold also if no detection is right.
+    classes together, at the one score threshold that gives the highest F; `threshold` is that threshold. All are
+    NaN if there are no boxes, and the threshold also if no detection is right.
 
     `{name: APAtIoU, iou: 0.33}` are the mAP and the F-score of DeepPCB (Tang et al., "On-line PCB Defect Detector On A
     New PCB Defect Dataset", arXiv:1902.06197). The script in the repository of that data set integrates AP in the same

@@ -23,7 +23,7 @@ from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
 from ppdet.utils.disk.redirects import ToHttpOnly
 from ppdet.utils.disk.steady_http import SteadyHandler, SteadySecureHandler
-from ppdet.utils.disk.urls import file_name, is_recorded, record_of, split_login
+from ppdet.utils.disk.urls import downloads_of, file_name, is_recorded, record_of, split_login
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS
 from ppdet.utils.logger import get_logger
@@ -88,12 +88,16 @@ def fetch(
     folder = Path(os.path.expanduser(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME))
     target = folder / name
     source = folder / f"{name}.url"  # says where the file came from; PaddleDetection does not write one
-    if source.is_file() and target.is_file() and not is_recorded(text, read_text(source).strip()):
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    if is_masked(text) and (source.is_file() or not target.is_file()):
+        found = downloads_of(text, folder)
+        if len(found) != 1:
+            several = f", and {folder} has {len(found)} files of such URLs" if found else ""
+            raise DownloadError(f"{text}: passwords and queries are not saved{several}: give the whole URL again{hint}")
+        target = found[0]
+    elif source.is_file() and target.is_file() and not is_recorded(text, read_text(source).strip()):
+        digest = hashlib.sha256(split_login(text)[0].encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
         source = folder / f"{target.name}.url"
-    if is_masked(text) and not target.is_file():
-        raise DownloadError(f"{text}: passwords and queries of URLs are not saved: give the whole URL again{hint}")
     if download(text, target, md5=md5, hint=hint, largest=LARGEST_WEIGHTS):
         with atomic_path(source) as temporary:
             temporary.write_text(record_of(text) + "\n", encoding="utf-8")

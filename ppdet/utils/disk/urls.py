@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from pathlib import Path
 
+from ppdet.utils.disk.files import read_text
 from ppdet.utils.masking import is_masked, masked
 
 
@@ -41,3 +42,9 @@ def record_of(url: str) -> str:
 def is_recorded(url: str, record: str) -> bool:
     """Whether a record is that of a URL, which may be `masked` itself, as in the config.yml of a run."""
     return record in (url, record_of(url)) or (is_masked(url) and record.partition(" ")[0] == url)
+
+
+def downloads_of(url: str, folder: Path) -> list[Path]:
+    """Return the files in a folder of downloads that their records, FILE.url, say to be of a URL, see `is_recorded`."""
+    records = [path for path in folder.glob("*.url") if is_recorded(url, read_text(path).strip())]
+    return [path.with_suffix("") for path in records if path.with_suffix("").is_file()]

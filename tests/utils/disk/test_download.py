@@ -127,7 +127,7 @@ def test_a_login_is_sent_and_nowhere_written(server, tmp_path, capsys, monkeypat
     monkeypatch.setattr(server, "answer", lambda call: (sent.append(call.headers.get("Authorization")), answer(call)))
     host = server.url.partition("://")[2]
     url = f"http://me:pass%40word@{host}/{NAME}?sig=abcd1234"
-    for path in (NAME, f"{NAME}?sig=abcd1234", f"{NAME}?sig=other"):
+    for path in (NAME, f"{NAME}?sig=abcd1234", f"{NAME}?sig=other", f"{NAME}?sig=third"):
         server.files[path] = CONTENT
     server.cut_after = 200_000
     path = fetch(url, cache_dir=tmp_path)
@@ -138,12 +138,21 @@ def test_a_login_is_sent_and_nowhere_written(server, tmp_path, capsys, monkeypat
     # The same again, with another password, and as config.yml has it; but not another query.
     for again in (url, url.replace("word", "phrase"), shown):
         assert fetch(again, cache_dir=tmp_path) == path
-    assert fetch(f"http://{host}/{NAME}?sig=other", cache_dir=tmp_path) != path
+    other = fetch(f"http://{host}/{NAME}?sig=other", cache_dir=tmp_path)
+    assert other != path and fetch(f"http://me:word@{host}/{NAME}?sig=other", cache_dir=tmp_path) == other
+    # What config.yml has does not tell which of the two it was, unless there is one alone.
+    masked_url = f"http://{host}/{NAME}?***"
+    third = fetch(f"http://{host}/{NAME}?sig=third", cache_dir=tmp_path)
+    message = error_of(lambda: fetch(masked_url, cache_dir=tmp_path))
+    several = f", and {tmp_path} has 2 files of such URLs: give the whole URL again"
+    assert message == f"{masked_url}: passwords and queries are not saved{several}"
+    third.unlink()
+    assert fetch(masked_url, cache_dir=tmp_path) == other
     (tmp_path / f"{NAME}.url").write_text(url)  # of an earlier version
     assert fetch(url, cache_dir=tmp_path) == path
     path.unlink()
     message = error_of(lambda: fetch(shown, cache_dir=tmp_path))
-    assert message == f"{shown}: passwords and queries of URLs are not saved: give the whole URL again"
+    assert message == f"{shown}: passwords and queries are not saved: give the whole URL again"
     server.status = 403
     messages = [error_of(lambda: fetch(url, cache_dir=tmp_path / "b"))]
     messages += [error_of(lambda: fetch(f"http://me:pass/word@{host}/{NAME}", cache_dir=tmp_path / "b"))]
