@@ -9,17 +9,20 @@ labeled ones. AP is that of the averaged weights (the teacher) on the validation
 A second call keeps finished runs and continues an interrupted one. --table trains nothing and shows what is finished.
 """
 
+import functools
 import json
 import math
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
 from common import ROOT, make_parser, report
 
+from ppdet.core.config import Config
 from ppdet.core.workspace import load_config
 
 SUPERVISED = "configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml"
@@ -61,7 +64,9 @@ def main() -> None:
     parser.add_argument(
         "--data", default=str(ROOT / "dataset" / "bccd"), metavar="DIR", help="the data set (default: dataset/bccd)"
     )
-    parser.add_argument("--percent", default="10", metavar="P", help="share of labeled images (default: 10)")
+    parser.add_argument(
+        "--percent", type=decimal, default="10", metavar="P", help="share of labeled images (default: 10)"
+    )
     parser.add_argument("--supervised", default=SUPERVISED, metavar="FILE", help="configuration for labels alone")
     parser.add_argument("--semi", default=SEMI, metavar="FILE", help="configuration of DenseTeacher")
     parser.add_argument("--first_epochs", type=int, help="of the first run (default: as in its configuration)")
@@ -92,6 +97,8 @@ def main() -> None:
     for name, *options in arguments.variant:
         if name in ("first", *ROWS) or not all("=" in option for option in options):
             parser.error(f"--variant {name}: expected a name of its own, and options KEY=VALUE")
+    if any(option.startswith("epoch=") for option in arguments.opt):
+        parser.error("-o epoch=… would give all rows one length: use --first_epochs and --epochs")
 
     splits, percent = output / "annotations", arguments.percent
     whole = data / "annotations" / "train.json"
@@ -99,7 +106,7 @@ def main() -> None:
         seeds = ["--seeds", *map(str, arguments.seeds)]
         run("tools/gen_semi_coco.py", "--anno_path", whole, "--percent", percent, *seeds, "--output_dir", splits)
     content = json.loads(whole.read_text())
-    listed = math.floor(len(content["images"]) * float(percent) / 100)
+    listed = math.floor(len(content["images"]) * Decimal(percent) / 100)
     options = [f"num_classes={len(content['categories'])}", *data_options(data), *arguments.opt]
     found: dict[str, list[tuple[Row, float | None]]] = {}
     for seed in arguments.seeds:
@@ -130,6 +137,14 @@ def main() -> None:
     report(title, header, table, arguments.json)
 
 
+def decimal(text: str) -> str:
+    """Return a number as the names of the splits have it: 5 for 5.0."""
+    try:
+        return f"{Decimal(text).normalize():f}"
+    except InvalidOperation:
+        raise ValueError from None  # argparse names the option
+
+
 def images_read(config: str, options: Sequence[str]) -> int:
     """Return the number of labeled images that an epoch has: without those that have no objects, unless allow_empty."""
     return len(load_config(str(ROOT / config), options).create("TrainDataset"))
@@ -149,30 +164,24 @@ def data_options(data: Path) -> list[str]:
 
 def plan(arguments, labeled: dict[str, int], unlabeled: int) -> list[Row]:
     """Return the runs of a seed, the first one first; `labeled` is the number of images that a configuration reads."""
-    supervised, semi = (load_config(str(ROOT / name)) for name in (arguments.supervised, arguments.semi))
-    batch = load_config(str(ROOT / arguments.supervised), arguments.opt).component("TrainReader")["batch_size"]
-    reader = load_config(str(ROOT / arguments.semi), arguments.opt).component("SemiTrainReader")
+    supervised, semi = (load(name) for name in (arguments.supervised, arguments.semi))
     first, epochs = arguments.first_epochs or supervised["epoch"], arguments.epochs or semi["epoch"]
-    # In an epoch:
-    steps, semi_steps = labeled[arguments.supervised] // batch, labeled[arguments.semi] // reader["sup_batch_size"]
-    if not (steps and semi_steps):
-        raise SystemExit(
-            f"{min(labeled.values())} labeled images are no full batch: raise --percent, or lower the batch sizes with "
-            "-o"
-        )
-    views = 2 * reader["sup_batch_size"] + reader["unsup_batch_size"]  # in a step of the student
-    more = round(epochs * semi_steps * views / (steps * batch))  # epochs of labels alone with as many images
     every = max(1, epochs // 4)
     rate = f"LearningRate.base_lr={semi.component('LearningRate')['base_lr']}"
 
+    def row(what: str, folder: str, config: str, *options: str) -> Row:
+        steps, images = length(config, labeled[config], (*options, *arguments.opt))
+        return Row(what, folder, config, options, steps, images)
+
     def alone(what: str, folder: str, epochs: int, *options: str) -> Row:
-        own = [f"epoch={epochs}", *options]
-        return Row(what, folder, arguments.supervised, own, epochs * steps, epochs * steps * batch)
+        return row(what, folder, arguments.supervised, f"epoch={epochs}", *options)
 
     def teacher(what: str, folder: str, *options: str) -> Row:
         own = [f"epoch={epochs}", f"snapshot_epoch={every}", *options]
-        what = f"then DenseTeacher, {what}"
-        return Row(what, folder, arguments.semi, own, epochs * semi_steps, epochs * semi_steps * views)
+        return row(f"then DenseTeacher, {what}", folder, arguments.semi, *own)
+
+    # Epochs of labels alone with as many images:
+    more = round(epochs * teacher("", "").images / alone("", "", epochs).images)
 
     count = labeled[arguments.semi]
     rows = [
@@ -184,6 +193,28 @@ def plan(arguments, labeled: dict[str, int], unlabeled: int) -> list[Row]:
     ]
     rows = [row for row in rows if row.folder in {"first", *arguments.rows}]
     return rows + [teacher(name, name, *options) for name, *options in arguments.variant]
+
+
+@functools.cache
+def load(config: str, options: tuple[str, ...] = ()) -> Config:
+    return load_config(str(ROOT / config), options)
+
+
+def length(config: str, labeled: int, options: tuple[str, ...]) -> tuple[int, int]:
+    """Return the number of steps of a run with so many labeled images, and of images from which the student learns."""
+    cfg = load(config, options)
+    if cfg["ssod_method"]:
+        reader = cfg.component("SemiTrainReader")
+        batch = reader["sup_batch_size"]
+        views = 2 * batch + reader["unsup_batch_size"]
+    else:
+        batch = views = cfg.component("TrainReader")["batch_size"]
+    steps = labeled // (batch * cfg["accumulate_steps"])  # of an epoch
+    if not steps:
+        raise SystemExit(
+            f"{labeled} labeled images are no full batch: raise --percent, or lower the batch sizes with -o"
+        )
+    return cfg["epoch"] * steps, cfg["epoch"] * steps * views * cfg["accumulate_steps"]
 
 
 def train(config: str, folder: Path, options: Sequence[object]) -> float:

@@ -208,7 +208,8 @@ def outcome(folder: Path, seed: int) -> Finished:
             numbers = one["numbers"]
             if one["iteration"] == last:  # the evaluation began after the report
                 seconds += (datetime.fromisoformat(one["time"]) - reported).total_seconds()
-    batch = load_config(folder / "config.yml").component("TrainReader")["batch_size"]
+    cfg = load_config(folder / "config.yml")
+    batch = cfg.component("TrainReader")["batch_size"] * cfg["accumulate_steps"]
     return Finished(seed, numbers, last * batch, seconds / 60)
 
 

@@ -94,6 +94,9 @@ def test_figures_are_those_of_the_last_evaluation_without_interruptions(benchmar
     assert found == [benchmark.Finished(1, numbers, 20, pytest.approx(22 / 60))]
     write_run(runs.folder("bccd", 2), {**numbers, "AP": 0.52})
     rows = [("whole", list(benchmark.finished(runs, "bccd", runs.arguments))), ("none", [])]
+    with (runs.folder("bccd", 2) / "config.yml").open("a") as file:
+        file.write("accumulate_steps: 2\n")
+    assert [one.images for one in benchmark.finished(runs, "bccd", runs.arguments)] == [20, 40]
     capsys.readouterr()
     benchmark.print_table("Title", rows, runs.arguments)
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[-2:]]

@@ -1,5 +1,6 @@
 """Benchmarks follow the code that they measure: all of them parse their options, and small runs end with a table."""
 
+import importlib
 import json
 import re
 import runpy
@@ -73,8 +74,8 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
             (folder / "model_final.json").write_text("{}")
 
     monkeypatch.setattr(subprocess, "run", pretend)
-    more = ["--percent", 40, "--first_epochs", 3, "--epochs", 8, "--seeds", 1, 2, "--output", tmp_path / "runs"]
-    more += ["--variant", "auto", "DenseTeacher.train_cfg.ratio=auto"]
+    more = ["--percent", "40.0", "--first_epochs", 3, "--epochs", 8, "--seeds", 1, 2, "--output", tmp_path / "runs"]
+    more += ["--variant", "auto", "DenseTeacher.train_cfg.ratio=auto", "SemiTrainReader.unsup_batch_size=8", "epoch=9"]
     run("dense_teacher_gain", "--data", data, *more)
     split, *trained = commands
     assert split[:4] == ["--anno_path", str(data / "annotations" / "train.json"), "--percent", "40"]
@@ -83,8 +84,8 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
     assert ["DenseTeacher.train_cfg.ratio=auto" in options for options in trained] == ([False] * 5 + [True]) * 2
     numbers = [option for options in trained for option in options if "sample_num" in option]
     assert numbers == ["UnsupTrainDataset.sample_num=8", "UnsupTrainDataset.sample_num=7"]
-    epochs = [next(option for option in options if option.startswith("epoch=")) for options in trained]
-    assert epochs == [f"epoch={number}" for number in (3, 8, 24, 8, 8, 8)] * 2
+    epochs = [[option for option in options if option.startswith("epoch=")][-1] for options in trained]
+    assert epochs == [f"epoch={number}" for number in (3, 8, 24, 8, 8, 9)] * 2
     run("dense_teacher_gain", "--data", data, *more, "--table")
     assert len(commands) == 13
     first, second = (
@@ -93,12 +94,23 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
     )
     assert first == second
     # 8 labeled images make 2 steps of 4 images in an epoch, the 7 with objects of the second split one; a student sees
-    # 4 + 4 labeled and 4 unlabeled views.
+    # 4 + 4 labeled and 4 unlabeled views; the variant is longer, and has 8 unlabeled ones.
     cells = [[cell.strip() for cell in line.split("|")[2:6]] for line in first[2:]]
     assert cells[:2] == [["3 to 6", "12 to 24", "0.3", "0.3"], ["8 to 16", "32 to 64", "0.8", "0.8"]]
-    assert cells[2:] == [["24 to 48", "96 to 192", "2.4", "2.4"], *[["8 to 16", "96 to 192", "0.8", "0.8"]] * 3]
+    last = ["9 to 18", "144 to 288", "0.9", "0.9"]
+    assert cells[2:] == [["24 to 48", "96 to 192", "2.4", "2.4"], *[["8 to 16", "96 to 192", "0.8", "0.8"]] * 2, last]
     with pytest.raises(SystemExit, match="3 labeled images are no full batch: raise --percent"):
         run("dense_teacher_gain", "--data", data, "--percent", "15", "--table")
+    with pytest.raises(SystemExit):
+        run("dense_teacher_gain", "--data", data, "-o", "epoch=3")
+    assert "-o epoch=… would give all rows one length: use --first_epochs and" in capsys.readouterr().err
+
+
+def test_an_update_from_several_batches_has_their_images(monkeypatch):
+    monkeypatch.syspath_prepend(kernels.ROOT / "benchmarks")
+    gain = importlib.import_module("dense_teacher_gain")
+    # 9 labeled images are 2 batches of 4, which make one step in each of 8 epochs.
+    assert gain.length(gain.SEMI, 9, ("accumulate_steps=2", "epoch=8")) == (8, 8 * 2 * (2 * 4 + 4))
 
 
 def test_the_parts_of_a_semi_supervised_step_add_up_to_their_sum(tmp_path, capsys):
