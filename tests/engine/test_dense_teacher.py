@@ -271,6 +271,12 @@ def test_wrong_settings(tiny_semi, option, message):
         trainer(tiny_semi, option)
 
 
+def test_a_single_image_has_no_other_one_to_paste(tiny_semi):
+    options = ["DenseTeacher.train_cfg.cutmix_prob=0.5", "SemiTrainReader.unsup_batch_size=1"]
+    with pytest.raises(ConfigError, match=r"cutmix_prob pastes another .* raise SemiTrainReader\.unsup_batch_size"):
+        trainer(tiny_semi, *options)
+
+
 def test_another_batch_size_moves_the_teachers_clock_too(tiny_semi):
     with pytest.raises(Killed):
         trainer(tiny_semi, "snapshot_iters=2", hooks=[Record(kill=2)]).train()

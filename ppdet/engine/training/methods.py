@@ -83,6 +83,11 @@ class DenseTeacher:
             loss = SSODFCOSLoss(ratio=train["ratio"], gamma=train["gamma"], loss_weight=train["loss_weight"])
         except ValueError as error:
             raise ConfigError(f"DenseTeacher.train_cfg: {error}") from None
+        if train["cutmix_prob"] and cfg.component("SemiTrainReader")["unsup_batch_size"] == 1:
+            raise ConfigError(
+                "DenseTeacher.train_cfg.cutmix_prob pastes another unlabeled image of the batch, which has one alone: "
+                "raise SemiTrainReader.unsup_batch_size, or set cutmix_prob to 0"
+            )
         self.model = model
         statistics = train["norm_statistics"]
         options = {"norm_statistics": statistics, "cutmix_prob": train["cutmix_prob"]}
