@@ -17,7 +17,7 @@ from ppdet.deploy.option_group import OptionGroup, is_real
 from ppdet.utils.boxes import by_class, in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 from ppdet.utils.printable import counted
-from ppdet.utils.soft_suppression import Decay, suppress_softly
+from ppdet.utils.soft_suppression import SIGMAS, Decay, suppress_softly
 
 FLIPS = ("none", "horizontal", "vertical", "both")
 MERGES = ("weighted", "nms")
@@ -25,7 +25,7 @@ FUSED_FROM = 0.6  # IoU of boxes that weighted boxes fusion makes one box of
 METHODS = ("nms", "gaussian", "linear")
 SOFT = ("method", "sigma")
 # Least and greatest value of each number in infer_cfg.yml.
-LIMITS = {"score_threshold": (0, 1), "nms_threshold": (0, 1), "keep_top_k": (-1, 1e9), "sigma": (1e-6, 1e6)}
+LIMITS = {"score_threshold": (0, 1), "nms_threshold": (0, 1), "keep_top_k": (-1, 1e9), "sigma": SIGMAS}
 SCALES = (0.1, 10.0)  # least and largest
 MOST_SCALES = 20
 OPTIONS = OptionGroup(

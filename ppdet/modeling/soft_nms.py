@@ -19,7 +19,7 @@ from ppdet.core.workspace import register, serializable
 from ppdet.modeling.heads.decoding import gather_rows
 from ppdet.modeling.nms import MultiClassNMS, recorded_shape
 from ppdet.utils.ranges import require_choice, require_number
-from ppdet.utils.soft_suppression import Decay, suppress_softly
+from ppdet.utils.soft_suppression import SIGMAS, Decay, suppress_softly
 
 MOST_PAIRS = 4000  # that enter: their overlaps take 64 MB for each image
 MOST_STEPS = 1000  # of a graph
@@ -35,7 +35,7 @@ class SoftNMS(MultiClassNMS):
     Args:
         method: how the score s of a box changes whose IoU with a better box of its class is o. `gaussian`:
             s x exp(-o² / sigma). `linear`: s x (1 - o) if o is at least nms_threshold, otherwise s.
-        sigma: width of `gaussian`, above 0. A large one changes little, a small one approaches NMS.
+        sigma: width of `gaussian`, from 0.000001 to a million. A large one changes little, a small one approaches NMS.
         nms_threshold: an IoU, 0..1; `linear` only changes scores of boxes that overlap by this.
         score_threshold: a score, 0..1; scores that are not above it are dropped, before and after the change. With
             that of ordinary NMS, such as 0.05, most of the boxes that Soft-NMS would keep are dropped after all.
@@ -59,7 +59,7 @@ class SoftNMS(MultiClassNMS):
         keep_top_k: int = 100,
     ) -> None:
         require_choice("SoftNMS.method", method, ("gaussian", "linear"))
-        require_number("SoftNMS.sigma", sigma, above=0)
+        require_number("SoftNMS.sigma", sigma, minimum=SIGMAS[0], maximum=SIGMAS[1])
         require_number("SoftNMS.nms_threshold", nms_threshold, minimum=0, maximum=1)
         require_number("SoftNMS.score_threshold", score_threshold, minimum=0, maximum=1)
         require_number("SoftNMS.nms_top_k", nms_top_k, minimum=1, maximum=MOST_PAIRS)

@@ -6,13 +6,15 @@ import numpy as np
 
 from ppdet.utils.boxes import pairwise_overlap
 
+SIGMAS = (1e-6, 1e6)  # least and largest: scores decayed by far smaller ones would not be numbers
+
 
 class Decay(NamedTuple):
     """What becomes of the score of a box that overlaps a better one of its class, see `SoftNMS`.
 
     Attributes:
         method: `gaussian` or `linear`.
-        sigma: width of `gaussian`, above 0.
+        sigma: width of `gaussian`, within SIGMAS.
         threshold: an IoU, 0..1; `linear` only changes scores of boxes that overlap by this.
     """
 
