@@ -24,10 +24,10 @@ from ppdet.engine.results_file import image_sizes_by_id, read_results_file
 from ppdet.engine.training.data_warnings import is_same_file, warn_of_data, warn_of_leaks
 from ppdet.engine.training.precision import Precision
 from ppdet.metrics.coco_metric import COCOMetric
-from ppdet.metrics.eval_metric import EvalMetric, compute_own
+from ppdet.metrics.eval_metric import EvalMetric, check_number_names, compute_own, require_new_names
 from ppdet.modeling.folding import CachedFolds
 from ppdet.utils import device
-from ppdet.utils.errors import ConfigError, DataError
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.printable import counted
 
@@ -57,7 +57,8 @@ class Evaluator:
         tta: detect in several views of each image (test-time augmentation); None takes images as they are.
 
     Raises:
-        ConfigError: the configuration has no EvalDataset, or num_classes does not fit.
+        ConfigError: the configuration has no EvalDataset, num_classes does not fit, or two of `eval_metrics` have
+            numbers of one name.
         DataError: the annotations cannot be read or evaluated.
     """
 
@@ -106,6 +107,7 @@ class Evaluator:
         self.own_metrics = cfg.create("eval_metrics")
         for index, own in enumerate(self.own_metrics):
             require_instance(own, EvalMetric, f"eval_metrics.{index}")
+        check_number_names(self.own_metrics, cfg["best_by"] if training else None)
 
     @paddle.no_grad()
     def __call__(self, model: nn.Layer | None = None) -> dict[str, float] | None:
@@ -172,9 +174,7 @@ class Evaluator:
             logger.info("%s", line)
         for own in self.own_metrics:
             more = compute_own(own, self.metric)
-            if more.keys() & numbers.keys():
-                taken = ", ".join(sorted(more.keys() & numbers.keys()))
-                raise ConfigError(f"eval_metrics: {type(own).__name__} gives numbers that another metric has: {taken}")
+            require_new_names(own, numbers, more)
             logger.info("%s: %s", type(own).__name__, ", ".join(f"{name} {value:.4g}" for name, value in more.items()))
             numbers.update(more)
         return numbers

@@ -43,11 +43,14 @@ class APAtIoU(EvalMetric):
         ValueError: a parameter is out of its range.
     """
 
+    number_names: Sequence[str]
+
     def __init__(self, *, iou: float = 0.5, map_type: MapType = "integral") -> None:
         require_number("APAtIoU.iou", iou, above=0, maximum=1)
         require_choice("APAtIoU.map_type", map_type, ["integral", *RECALLS])
         self.iou = iou
         self.map_type = map_type
+        self.number_names = [f"{name}@{iou:g}" for name in ("AP", "F", "threshold")]
 
     def begin(self, class_names: Sequence[str]) -> None:
         self.boxes = np.zeros(len(class_names), dtype=np.int64)  # number of boxes of each class, without crowds
@@ -75,12 +78,12 @@ class APAtIoU(EvalMetric):
         ]
         undefined = float("nan")
         best = best_threshold(scores, right, int(self.boxes.sum()))
-        numbers = {
-            "AP": float(np.mean(precisions)) if precisions else undefined,
-            "F": best.f1 if best else (0.0 if precisions else undefined),
-            "threshold": best.threshold if best else undefined,
-        }
-        return {f"{name}@{self.iou:g}": value for name, value in numbers.items()}
+        numbers = (
+            float(np.mean(precisions)) if precisions else undefined,
+            best.f1 if best else (0.0 if precisions else undefined),
+            best.threshold if best else undefined,
+        )
+        return dict(zip(self.number_names, numbers))
 
 
 def match_detections(found: np.ndarray, boxes: np.ndarray, is_crowd: np.ndarray, iou: float) -> np.ndarray:

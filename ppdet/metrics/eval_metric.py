@@ -1,15 +1,20 @@
 """The base class of user-defined evaluation metrics, which are computed in addition to COCO's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.metrics.coco_statistics import STATISTICS
 from ppdet.utils.boxes import to_corners
-from ppdet.utils.errors import ConfigError
+from ppdet.utils.errors import ConfigError, nearest
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+STUDENT = "student_"  # in front of the names of the student's numbers, where a teacher is evaluated too
 
 
 class EvaluatedImage(NamedTuple):
@@ -35,7 +40,14 @@ class EvalMetric:
     Derive a class, decorate it with `@register`, and name it in YAML: `eval_metrics: [MyMetric]`. Each evaluation calls
     its methods in this order: `begin`, `update` for each image, `result`. It does so on rank 0 alone, with the
     detections of all ranks.
+
+    Attributes:
+        number_names: names of the numbers that `result` returns, if they are known before an evaluation. A name that
+            another metric has, or a wrong `best_by`, is then told when a run starts, not after its first epoch. None:
+            they are not known.
     """
+
+    number_names: Sequence[str] | None = None
 
     def begin(self, class_names: Sequence[str]) -> None:
         """Called when an evaluation begins: forget the images of the one before."""
@@ -53,6 +65,43 @@ class EvalMetric:
         numbers, and is worse than all numbers; infinity counts as NaN.
         """
         raise NotImplementedError
+
+
+def check_number_names(metrics: Sequence[EvalMetric], best_by: str | None) -> None:
+    """Check the names of numbers that are known before an evaluation, see `EvalMetric.number_names`.
+
+    A warning tells if none is `best_by`. It is no error, since a hook may add numbers.
+
+    Args:
+        metrics: those of `eval_metrics`, whose numbers come beside COCO's.
+        best_by: the number by which best_model is chosen; None where none is.
+
+    Raises:
+        ConfigError: two metrics have numbers of one name.
+    """
+    known = set(STATISTICS)
+    for metric in metrics:
+        names = metric.number_names or ()
+        if isinstance(names, str):
+            what = type(metric).__name__
+            raise ConfigError(f"eval_metrics: {what}.number_names is {names!r:.60}; expected a list of names")
+        require_new_names(metric, known, names)
+        known.update(names)
+    if best_by is None or any(metric.number_names is None for metric in metrics):
+        return
+    if best_by.removeprefix(STUDENT) not in known:
+        logger.warning(
+            "best_by: no metric has the number %r: the first evaluation will end the run unless a hook adds it%s",
+            *(best_by, nearest(best_by, known)),
+        )
+
+
+def require_new_names(metric: EvalMetric, known: Iterable[str], names: Iterable[str]) -> None:
+    """Raise ConfigError if one of the names of a metric's numbers is one that another metric has."""
+    taken = ", ".join(sorted(set(known) & set(names)))
+    if taken:
+        what = type(metric).__name__
+        raise ConfigError(f"eval_metrics: {what} gives numbers that another metric has: {taken}")
 
 
 def compute_own(metric: EvalMetric, detections: COCOMetric) -> dict[str, float]:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from oracle import Oracle
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.build import build_train_reader
 from ppdet.engine.evaluator import Evaluator
 from ppdet.metrics import APAtIoU, COCOMetric
 from ppdet.metrics.eval_metric import EvaluatedImage, compute_own
+from ppdet.utils.errors import ConfigError
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 # Detections with an IoU of 0.5 and 1/3 with BOX.
@@ -184,3 +186,13 @@ def test_an_evaluation_reports_the_numbers_beside_those_of_coco(tiny, caplog):
     assert numbers["AP@0.33"] == numbers["F@0.33"] == numbers["F@0.5"] == 1
     assert numbers["AP@0.5"] == pytest.approx(numbers["AP50"])
     assert "APAtIoU: AP@0.33 1, F@0.33 1, threshold@0.33 0.45" in caplog.text
+
+
+def test_names_are_compared_before_a_run_starts(tiny, log):
+    """A single evaluation chooses no best weights."""
+    cfg = load_config(str(tiny), ["eval_metrics=[{name: APAtIoU, iou: 0.33}]", "best_by=AP@0.3"])
+    for training, count in ((None, 0), (build_train_reader(cfg), 1)):
+        Evaluator(cfg, training=training)
+        assert log.text.count("best_by: no metric has the number 'AP@0.3':") == count
+    with pytest.raises(ConfigError, match=r"APAtIoU gives numbers that another metric has: AP@0\.33, F@0\.33"):
+        Evaluator(load_config(str(tiny), ["eval_metrics=[{name: APAtIoU, iou: 0.33}, {name: APAtIoU, iou: 0.33}]"]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppdet.metrics import COCOMetric, EvalMetric
-from ppdet.metrics.eval_metric import compute_own
+from ppdet.metrics.eval_metric import check_number_names, compute_own
 from ppdet.utils.errors import ConfigError
 
 
@@ -70,3 +70,42 @@ def test_what_is_no_mapping_of_names_to_numbers(result):
 
     with pytest.raises(ConfigError, match=r"^eval_metrics: Wrong.result\(\) returned .*; expected numbers by name"):
         compute_own(Wrong(), collected([record(1, [], [])], {1: []}))
+
+
+@pytest.mark.parametrize(
+    ("names", "best_by", "told"),
+    [
+        ([["found"]], "found", ""),
+        ([["found"]], "student_found", ""),
+        ([["found"], None], "lost", ""),  # it may be a number of the second metric
+        ([["lost"]], None, ""),
+        (
+            [["found"]],
+            "fuond",
+            "best_by: no metric has the number 'fuond': the first evaluation will end the run",
+        ),
+        ([], "AP_50", "unless a hook adds it; did you mean 'AP50'?"),
+    ],
+)
+def test_a_wrong_best_by_is_told_before_an_evaluation(names, best_by, told, log):
+    check_number_names([recall(known) for known in names], best_by)
+    assert (told in log.text) if told else not log.records
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([["found"], ["lost", "found"]], "eval_metrics: Recall gives numbers that another metric has: found"),
+        ([["AP"]], "eval_metrics: Recall gives numbers that another metric has: AP"),
+        (["found"], "eval_metrics: Recall.number_names is 'found'; expected a list of names"),
+    ],
+)
+def test_names_that_cannot_be(names, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        check_number_names([recall(known) for known in names], None)
+
+
+def recall(number_names):
+    metric = Recall()
+    metric.number_names = number_names
+    return metric

@@ -15,6 +15,7 @@ from ppdet.engine.hooks.base import Hook, hook_states
 from ppdet.engine.runs.best_evaluation import is_better
 from ppdet.engine.runs.run_folder import BEST, LAST
 from ppdet.engine.training.guard import DivergedError
+from ppdet.metrics.eval_metric import STUDENT
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.errors import ConfigError, UserError, nearest
 from ppdet.utils.logger import get_logger
@@ -177,7 +178,7 @@ class CheckpointHook(Hook):
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
         if numbers is not None and student is not None:
-            numbers.update({f"student_{name}": value for name, value in student.items()})
+            numbers.update({f"{STUDENT}{name}": value for name, value in student.items()})
         trainer.evaluated = True
         if collectives.rank() == 0:
             self.note_evaluation(trainer, epoch, name, numbers)
