@@ -52,11 +52,14 @@ class Suppression(NamedTuple):
 
     @classmethod
     def of(cls, nms: Any) -> "Suppression":
-        """That of a model, from its `nms`, a `MultiClassNMS` or `SoftNMS`; what that does not say is as above."""
+        """That of a model, from its `nms`, a `MultiClassNMS` or `SoftNMS`; what that does not say is as above.
+
+        What tells a `SoftNMS` is its `soft_threshold`. Another kind of NMS may have a `method` of another meaning.
+        """
         given = {name: getattr(nms, name) for name in cls._fields if hasattr(nms, name)}
-        if "method" in given:
-            given["nms_threshold"] = nms.soft_threshold
-        return cls(**given)
+        if hasattr(nms, "soft_threshold"):
+            return cls(**given)._replace(nms_threshold=nms.soft_threshold)
+        return cls(**{name: value for name, value in given.items() if name not in SOFT})
 
     def described(self) -> dict[str, Any]:
         """What `of_export` reads again from `nms` in infer_cfg.yml."""

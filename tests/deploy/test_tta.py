@@ -10,6 +10,7 @@ from ppdet.cli.arguments import add_slice_arguments
 from ppdet.data.loading.views import View
 from ppdet.deploy.engine_options import add_tta_arguments
 from ppdet.deploy.tta import TTA, Suppression, ViewMerger, tta_of, unflip
+from ppdet.modeling.nms import MultiClassNMS
 from ppdet.modeling.soft_nms import SoftNMS
 from ppdet.utils.errors import DeployError
 
@@ -183,6 +184,13 @@ def test_a_model_with_soft_nms_is_merged_by_it(method):
     rows, _ = nms(paddle.to_tensor(boxes[None]), paddle.to_tensor(scores[None, None]))
     found = np.column_stack([np.zeros(25), scores, boxes]).astype(np.float32)
     np.testing.assert_allclose(TTA(merge="nms").merge_views(np.split(found, [9]), own), rows.numpy(), rtol=1e-4)
+
+
+def test_another_kind_of_nms_may_have_a_method():
+    class Own(MultiClassNMS):
+        method = "matrix"
+
+    assert Suppression.of(Own(nms_threshold=0.7)) == Suppression(0.025, 0.7, 100)
 
 
 def test_boxes_that_soft_nms_left_on_one_object_do_not_make_it_less_certain():

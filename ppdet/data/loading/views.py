@@ -1,5 +1,6 @@
 """Reading several views of each image, flipped and resized, for test-time augmentation."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.decode import Decode
-from ppdet.data.transforms.geometry.resize import Resize
+from ppdet.data.transforms.geometry.resize import Resize, as_pair
 from ppdet.utils.errors import DataError
 
 
@@ -79,9 +80,11 @@ def transforms_of_view(transforms: Sequence[Callable], view: View) -> list[Calla
 
 
 def resized(resize: Resize, scale: float) -> Resize:
-    """The same Resize with target_size times a factor, whose sides are rounded, and at least 1."""
+    """A copy of a Resize, also of a class derived from it, with target_size times a factor, rounded, and at least 1."""
+    changed = copy.copy(resize)
     size = [max(1, int(side * scale + 0.5)) for side in resize.target_size]
     try:
-        return Resize(target_size=size, keep_ratio=resize.keep_ratio, interp=resize.interp)
+        changed.target_size = as_pair(size, "Resize.target_size")
     except ValueError as error:
         raise DataError(f"test-time augmentation, scale {scale:g}: {error}") from None
+    return changed

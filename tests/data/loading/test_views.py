@@ -122,3 +122,19 @@ def test_normalization_stays_on_the_device(paths):
 def test_a_scale_beyond_all_images_is_refused():
     with pytest.raises(DataError, match=r"scale 10: Resize.target_size is 160000 x 160000; it must be at most"):
         transforms_of_view([Decode(), Resize(target_size=16000)], View(10.0))
+
+
+def test_a_resize_of_a_class_of_its_own_stays_one():
+    class Marked(Resize):
+        def __call__(self, sample, rng=None, size=None):
+            sample = super().__call__(sample, rng, size)
+            sample["image"][0, 0] = 255
+            return sample
+
+    resize = Marked(target_size=[16, 32], keep_ratio=False, interp=0)
+    for scale, size in ((1.0, (16, 32)), (0.5, (8, 16))):
+        sample = {"image": np.zeros((9, 9, 3), np.uint8), "h": 9, "w": 9}
+        for transform in transforms_of_view([resize], View(scale)):
+            sample = transform(sample)
+        assert sample["image"].shape[:2] == size and sample["image"][0, 0].tolist() == [255] * 3
+    assert resize.target_size == (16, 32)
