@@ -6,6 +6,7 @@ import pytest
 from painted import BACKGROUND, frozen, painted_sample, painted_samples, seen_box
 
 from ppdet.data.transforms import Mosaic
+from ppdet.data.transforms.mixing.joining import put_image
 from ppdet.utils.errors import DataError
 
 STRAIGHT = {"degrees": [0, 0], "shear": [0, 0], "enable_mixup": False}
@@ -121,6 +122,50 @@ def test_a_plain_mosaic_is_the_upper_left_quarter_of_four_images_around_a_point(
             canvas[top : top + height, left : left + width] = value
         if x < width and y < height:  # else the point may be further away
             np.testing.assert_array_equal(result, canvas[height : 2 * height, width : 2 * width])
+
+
+def test_a_box_goes_by_what_is_left_of_the_whole_of_it():
+    """At the left edge of the upper left image, which the result cuts off: a tenth has to be left, and 2 pixels."""
+    shares = []
+    for seed in range(60):
+        samples = [painted_sample(np.random.default_rng(0), 0, size=(96, 120), count=0) for _ in range(4)]
+        for sample, value in zip(samples, (10, 200, 200, 200)):
+            sample["image"] = np.full((96, 120, 3), value, dtype=np.uint8)
+        box = {"gt_bbox": np.array([[0, 30, 40, 60]], np.float32), "gt_class": np.zeros((1, 1), np.int32)}
+        samples[0] |= {**box, "is_crowd": np.zeros((1, 1), np.int32)}
+        result = mosaic(seed, frozen(samples), **PLAIN)
+        ys, xs = np.nonzero(result["image"][..., 0] == 10)
+        left, top = 120 - xs.max() - 1, 96 - ys.max() - 1  # what is cut off, if this corner is in the result
+        width, height = max(0, 40 - left), max(0, 60 - max(30, top))
+        if left and top:
+            shares.append(width * height / 1200)
+            assert len(result["gt_bbox"]) == (shares[-1] >= 0.1 and min(width, height) >= 2), seed
+    assert any(0 < share < 0.1 for share in shares) and max(shares) > 0.5
+
+
+def test_pixels_are_averaged_where_an_image_becomes_smaller():
+    """Of four columns one is white. An interpolation would see the two columns in the middle."""
+    columns = np.tile(np.array([255, 0, 0, 0], np.uint8)[:, None], (8, 4, 3))
+    canvas = np.zeros((2, 4, 3), np.uint8)
+    put_image(canvas, {"image": columns}, (2, 4), (0, 0), (0, 0, 4, 2))
+    assert (canvas == 64).all()
+
+
+def test_translate_is_in_shares_of_width_and_height():
+    for seed in range(3):
+        still, moved = (mosaic(seed, **{**PLAIN, "translate": [share, share]})["image"] for share in (0, 0.25))
+        np.testing.assert_array_equal(moved[24:, 30:], still[:-24, :-30])
+
+
+def test_images_that_are_left_out_would_not_be_seen(monkeypatch):
+    def results():
+        return [mosaic(seed, degrees=[-25, 25], scale=[0.5, 2.0], enable_mixup=False) for seed in range(40)]
+
+    found = results()
+    monkeypatch.setattr("ppdet.data.transforms.mixing.mosaic._overlap", lambda area, box: True)
+    for one, whole in zip(found, results()):
+        np.testing.assert_array_equal(one["image"], whole["image"])
+        np.testing.assert_array_equal(one["gt_bbox"], whole["gt_bbox"])
 
 
 def test_images_that_are_not_seen_are_not_asked_for():
