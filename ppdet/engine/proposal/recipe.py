@@ -26,6 +26,7 @@ WEIGHTS_OF_DEPTH = {
 }
 GPU_SHARE_P2, CPU_GIB_P2 = 0.5, 16  # of the images that fit into a GPU without P2; memory for 4 images on a CPU
 LEAST_SIDE = 24  # pixels that the smallest twentieth of the boxes should keep: three locations of the finest level
+LONGEST = 3.0  # long / short of the input
 CPU_SHORT, GPU_SHORT = (320, 640), (640, 800)  # limits of the short side in pixels
 GPU_GIB_PER_IMAGE = 1.5  # of FCOS R50 at 800x1333, with room to spare
 EVALUATIONS = 4  # in a run
@@ -136,13 +137,18 @@ def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple
     """The short and the long side of the input in pixels, and why.
 
     The short side is such that the smallest twentieth of the boxes keeps LEAST_SIDE pixels, between the limits of the
-    machine, and at most twice that of the images. Both sides are multiples of 32.
+    machine, and at most twice that of the images. Both sides are multiples of 32. The long side is at most LONGEST
+    times the short one, or more where most images are longer; the limit of the short side is then lower, so that the
+    area is no larger.
     """
     small = float(np.quantile(data.sides, 0.05))
     least, most = CPU_SHORT if machine.is_cpu else GPU_SHORT
+    longest = max(LONGEST, data.long / data.short)
     wanted = data.short * LEAST_SIDE / max(small, 1.0)
-    short = _times_32(min(max(wanted, min(least, data.short)), most, 2 * data.short) * scale)
-    long = _times_32(short * min(data.longest_shape, 3.0))
+    short = _times_32(
+        min(max(wanted, min(least, data.short)), most * math.sqrt(LONGEST / longest), 2 * data.short) * scale
+    )
+    long = _times_32(short * min(data.longest_shape, longest))
     kept = smallest_side(data, (short, long))
     why = (
         f"short and long side; images have {data.pixels(data.short, data.long)} pixels, 95% of the boxes are above "

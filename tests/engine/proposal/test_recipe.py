@@ -61,6 +61,8 @@ def data_of(images=205, *, side=42.0, size=(480, 640), val=87, empty=0, **change
         (TWO_CORES, 6.0, (1080, 1920), (640, 1152)),  # no larger than the machine can do
         (TWO_CORES, 40.0, (96, 128), (96, 128)),  # small images stay as they are
         (TWO_CORES, 5.0, (96, 128), (192, 256)),  # or become twice as large
+        (TWO_CORES, 24.0, (120, 1440), (128, 1536)),  # strips keep their boxes, too
+        (TWO_CORES, 6.0, (480, 5760), (320, 3840)),  # 320 * 3840 is no more than 640 * 1920
         (CARD, 42.0, (480, 640), (480, 640)),
         (CARD, 20.0, (2000, 3000), (800, 1216)),
     ],
