@@ -20,7 +20,7 @@ from ppdet.data.loading.unreadable import MAX_UNREADABLE, add_skipped
 from ppdet.data.loading.views import View
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
-from ppdet.data.transforms.base import Transform, refuse_batches, refuse_several
+from ppdet.data.transforms.base import Transform, growing, refuse_batches, refuse_several
 from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError
@@ -177,6 +177,11 @@ class BaseReader:
     def __len__(self) -> int:
         """Batches per epoch on this rank. Images to detect on may come in more batches, see `batch_size`."""
         return len(self.sampler)
+
+    @property
+    def growing(self) -> dict[str, int]:
+        """For each transform whose probability grows, by its class's name: the training step until which it does."""
+        return growing(self.sample_transforms)
 
     @functools.cached_property
     def files(self) -> dict[int, str]:

@@ -12,7 +12,7 @@ from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
 from ppdet.data.loading.several_images import Closing, check_until
 from ppdet.data.loading.to_device import split_off_normalize
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
-from ppdet.data.transforms.base import has_property, refuse_batches, refuse_several
+from ppdet.data.transforms.base import growing, has_property, refuse_batches, refuse_several
 from ppdet.data.transforms.composing.compose import Compose
 from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
@@ -57,6 +57,10 @@ class ViewsReader(BaseReader):
         self.weak_aug = list(weak_aug or ())
         self.batches_per_epoch = batches_per_epoch
         super().__init__(**options)
+
+    @property
+    def growing(self) -> dict[str, int]:
+        return growing([*self.sample_transforms, *self.strong_aug, *self.weak_aug])
 
     def _make_sampler(self, **options: Any) -> EpochSampler | EndlessSampler:
         if self.batches_per_epoch is None:
@@ -220,6 +224,11 @@ class SemiTrainReader:
     def closing(self) -> Closing:
         """See BaseReader; it is that of the labeled images."""
         return self.labeled.closing
+
+    @property
+    def growing(self) -> dict[str, int]:
+        """See BaseReader."""
+        return self.labeled.growing
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -45,6 +45,8 @@ class Transform:
             sample_transforms of TrainReader and SemiTrainReader may list such a transform.
         used_until: the setting of these readers that says until when the transform is used, for one of several images.
             After that, samples pass it unchanged. "": it is always used.
+        grows_until: the training step until which its probability grows, its parameter upper_iter; 0: it does not.
+        members: the transforms that it applies itself, as RandomSelect does.
     """
 
     takes_batch: bool = False
@@ -55,6 +57,8 @@ class Transform:
     listed_before: ListedStep = ""
     further_images: int = 0
     used_until: Literal["", "mosaic_epoch", "mixup_epoch", "cutmix_epoch"] = ""
+    grows_until: int = 0
+    members: Sequence[Callable] = ()
 
     def __call__(self, sample: Any, rng: np.random.Generator) -> Any:
         """Transform a sample (a dict), or a list of samples if `takes_batch` or `further_images` is set."""
@@ -73,6 +77,16 @@ def has_property(transform: Callable, name: Property) -> bool:
 def takes_several(transform: Callable) -> bool:
     """Whether a transform takes further images besides the sample's own."""
     return getattr(transform, "further_images", 0) > 0
+
+
+def growing(transforms: Iterable[Callable]) -> dict[str, int]:
+    """For each transform whose probability grows, by its class's name: the training step until which it does."""
+    found: dict[str, int] = {}
+    for transform in transforms:
+        found |= growing(getattr(transform, "members", ()))
+        if getattr(transform, "grows_until", 0):
+            found[type(transform).__name__] = transform.grows_until  # type: ignore[attr-defined]
+    return found
 
 
 def refuse_several(transforms: Iterable[Callable], name: str) -> None:

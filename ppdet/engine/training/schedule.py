@@ -31,6 +31,7 @@ class RunSchedule:
     closing: Mapping[str, float] = field(
         default_factory=dict
     )  # transform of several images -> steps in which it is used
+    growing: Mapping[str, int] = field(default_factory=dict)  # transform -> step until which its probability grows
 
     @property
     def length(self) -> Length:
@@ -104,6 +105,7 @@ class RunSchedule:
             *self._decay_misfits(),
             *self._start_misfits(),
             *self._average_misfits(),
+            *self._growth_misfits(),
             *self._snapshot_misfits(),
         ]
 
@@ -170,6 +172,13 @@ class RunSchedule:
             f"{most:g}, or train longer"
         ]
 
+    def _growth_misfits(self) -> list[str]:
+        return [
+            f"the probability of {name} grows until step {last}: lower its upper_iter, or set it to 0"
+            for name, last in self.growing.items()
+            if last > self.total
+        ]
+
     def _snapshot_misfits(self) -> list[str]:
         every, epochs = self.cfg["snapshot_epoch"], self.total / self.steps_per_epoch
         if every > epochs > 1:
@@ -195,6 +204,7 @@ def plan_of(trainer: "Trainer") -> RunSchedule:
         trainer.steps_per_epoch,
         trainer.steps_per_iteration,
         {name: epochs * trainer.steps_per_epoch for name, epochs in trainer.reader.closing.by_transform().items()},
+        trainer.reader.growing,
     )
 
 

@@ -1,5 +1,6 @@
 """Parts of a schedule that do not fit the run are reported once, before training."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.auto_lr import learning_rate
 from ppdet.engine.training.dry_run import dry_run
 from ppdet.engine.training.run_length import steps_per_iteration, total_steps
-from ppdet.engine.training.schedule import RunSchedule
+from ppdet.engine.training.schedule import RunSchedule, plan_of
 
 ROOT = Path(__file__).resolve().parents[3]
 YAML = (ROOT / "configs").glob("*/**/*.yml")
@@ -155,6 +156,19 @@ def test_the_end_of_mosaics_is_part_of_the_line(tiny, log):
 
 def misfits(log):
     return [r.getMessage() for r in log.records if "does not fit" in r.getMessage() and r.levelname == "WARNING"]
+
+
+def test_a_probability_that_would_grow_after_the_end(tiny_semi):
+    """GridMask alone would do nothing in a short run, without a word."""
+    views = "[StrongAugImage: {transforms: [GridMask: {}]}, NormalizeImage: {}]"
+    plan = plan_of(Trainer(load_config(tiny_semi, ["epoch=2", f"SemiTrainReader.strong_aug={views}"])))
+
+    def told(plan):
+        return [text for text in plan.misfits() if "GridMask" in text]
+
+    assert plan.growing == {"GridMask": 360000}
+    assert told(plan) == ["the probability of GridMask grows until step 360000: lower its upper_iter, or set it to 0"]
+    assert plan.total == 8 and told(dataclasses.replace(plan, growing={"GridMask": 8})) == []
 
 
 def test_unlabeled_images_that_never_count(tiny_semi, log):

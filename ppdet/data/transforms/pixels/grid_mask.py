@@ -68,7 +68,7 @@ class GridMask(Transform):
         self.ratio = ratio
         self.mode = mode
         self.prob = prob
-        self.upper_iter = upper_iter
+        self.grows_until = upper_iter
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         require_uint8(sample, "GridMask")
@@ -86,9 +86,9 @@ class GridMask(Transform):
 
     def _probability(self, step: int | None) -> float:
         """Return the probability at a training step."""
-        if step is None or step >= self.upper_iter:
+        if step is None or step >= self.grows_until:
             return self.prob
-        return self.prob * step / self.upper_iter
+        return self.prob * step / self.grows_until
 
     def _removed(self, h: int, w: int, rng: np.random.Generator) -> np.ndarray:
         """Draw a grid; (h, w) booleans: whether a pixel is removed."""

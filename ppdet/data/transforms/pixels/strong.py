@@ -55,12 +55,12 @@ class StrongAugImage(Transform):
                     "nothing but pixel values (pixels_only): list it outside of StrongAugImage"
                 )
         check_order(transforms, name)
-        self.transforms = list(transforms)
+        self.members = list(transforms)
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in transforms)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         require_uint8(sample, "StrongAugImage")
-        for transform in self.transforms:
+        for transform in self.members:
             sample = transform(sample, rng)
         return sample
 

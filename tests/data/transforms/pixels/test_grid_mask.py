@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ppdet.data.transforms import GridMask, NormalizeImage, StrongAugImage
+from ppdet.data.transforms import Decode, GridMask, NormalizeImage, RandomDistort, RandomSelect, StrongAugImage
+from ppdet.data.transforms.base import growing
 from ppdet.utils.errors import DataError
 
 ALWAYS = {"prob": 1.0, "upper_iter": 0}
@@ -116,6 +117,16 @@ def test_after_normalization_it_is_an_error():
     normalized = NormalizeImage()({"image": np.zeros((8, 8, 3), dtype=np.uint8)})
     with pytest.raises(DataError, match="GridMask got a float32 image: list it before NormalizeImage"):
         GridMask(**ALWAYS)(normalized, np.random.default_rng(0))
+
+
+def test_it_is_found_within_other_transforms():
+    assert growing([Decode(), RandomDistort(), GridMask(upper_iter=0)]) == {}
+    for grid in (
+        GridMask(upper_iter=7),
+        StrongAugImage(transforms=[RandomDistort(), GridMask(upper_iter=7)]),
+        RandomSelect(transforms1=[], transforms2=[GridMask(upper_iter=7)]),
+    ):
+        assert growing([Decode(), grid]) == {"GridMask": 7}
 
 
 @pytest.mark.parametrize(

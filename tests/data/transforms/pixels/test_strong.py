@@ -307,8 +307,8 @@ def published(tiny, text=PUBLISHED):
 def test_published_yaml(tiny):
     reader = published(tiny)
     strong = reader.sample_transforms[1]
-    assert type(strong) is StrongAugImage and len(strong.transforms) == 4
-    for made, expected in zip(strong.transforms, chain().transforms):
+    assert type(strong) is StrongAugImage and len(strong.members) == 4
+    for made, expected in zip(strong.members, chain().members):
         assert type(made) is type(expected)
         assert json.dumps(vars(made)) == json.dumps(vars(expected)), "tuples and lists alike"
     batch = next(iter(reader))
