@@ -25,7 +25,7 @@ from ppdet.engine.proposal.recipe import (
 )
 from ppdet.engine.proposal.yaml_text import render
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.training.dry_run import prepare_step, timed_step
+from ppdet.engine.training.dry_run import keep_largest_sizes, prepare_step, timed_step
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import counted
@@ -146,6 +146,8 @@ def _loaded(text: str, name: str) -> Iterator[Config]:
 def measured_speed(cfg: Config, is_hopeless: Callable[[float], bool]) -> Speed:
     """Build the trainer of a configuration, and time a step: the quickest of several, as other programs may run.
 
+    Where images have random sizes, it is a step with the largest ones.
+
     Args:
         is_hopeless: whether a detector whose first step took so many seconds needs no further ones. It is asked on a
             CPU alone: the first step on another device takes much longer than the others.
@@ -155,6 +157,7 @@ def measured_speed(cfg: Config, is_hopeless: Callable[[float], bool]) -> Speed:
     logger.setLevel(logging.ERROR)  # training itself will say all this
     try:
         trainer = Trainer(cfg)
+        keep_largest_sizes(trainer)
         prepare_step(trainer)
         seconds = [timed_step(trainer)]
         if not (device.is_cpu() and is_hopeless(seconds[0])):

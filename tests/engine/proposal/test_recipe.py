@@ -262,14 +262,16 @@ def test_steps_are_timed_of_detectors_that_might_fit(monkeypatch):
     ],
 )
 def test_few_slow_steps_are_timed(monkeypatch, seconds, kind, limit, expected):
-    left = iter(seconds)
+    left, calls = iter(seconds), []
     monkeypatch.setattr(fitting, "Trainer", lambda cfg: SimpleNamespace(steps_per_epoch=7))
-    monkeypatch.setattr(fitting, "prepare_step", lambda trainer: 0.0)
+    monkeypatch.setattr(fitting, "keep_largest_sizes", lambda trainer: calls.append("largest"))
+    monkeypatch.setattr(fitting, "prepare_step", lambda trainer: calls.append("read"))
     monkeypatch.setattr(fitting, "timed_step", lambda trainer: next(left))
     monkeypatch.setattr(device, "device_type", lambda: kind)
     step, count = expected
     assert measured_speed(None, lambda first: first > limit) == Speed(step, 7, True)
     assert len(seconds) - len(list(left)) == count
+    assert calls == ["largest", "read"]  # a step with the largest of random sizes, so that no run takes longer
 
 
 def test_the_time_of_a_step_follows_the_levels(tmp_path):
