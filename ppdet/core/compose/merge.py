@@ -50,9 +50,15 @@ def in_order(overrides: Iterable[tuple[str, Node]]) -> list[tuple[str, Node]]:
     """Return overrides, (dotted key, value), in the order in which they are put in: what holds a value comes before it.
 
     In `X.nms.sigma=0.3 X.nms.name=SoftNMS`, the name would otherwise replace the component together with the parameter
-    that was set for it. Overrides of the same key stay in their order, so that the last one counts.
+    that was set for it. Overrides of the same key, which may name a component's own level or not, stay in their order,
+    so that the last one counts.
     """
-    return sorted(overrides, key=lambda item: item[0].removesuffix(".name").count("."))
+
+    def depth(item: tuple[str, Node]) -> int:
+        steps = item[0].removesuffix(".name").split(".")
+        return len(steps) - sum(map(is_component, steps[1:-1]))
+
+    return sorted(overrides, key=depth)
 
 
 def override(root: Node, key: str, value: Node) -> Node:
@@ -60,7 +66,7 @@ def override(root: Node, key: str, value: Node) -> Node:
 
     - A step into a value that only names a component (`fcos_loss: FCOSLoss`) turns it into a mapping with that name.
     - The component's own level in `- Resize: {...}` may be written or left out.
-    - `X.name=Other` replaces all of X, as a file with `X: {name: Other}` does.
+    - `X.name=Other` replaces all of X, as a file with `X: {name: Other}` does, but for what is set on the same layer.
     - A step into a list that no file sets starts from the default value of its parameter.
     """
     steps = key.split(".")
@@ -96,7 +102,9 @@ def _put(root: Node, node: Node | None, steps: list[str], depth: int, value: Nod
             origin, ".".join(steps), f"{above} is {node.value!r} ({node.origin}) and has no parameters or items"
         )
     if step == "name" and depth + 1 == len(steps) and component is not None and component != value.value:
-        return Node({"name": value}, origin)
+        # What is set together with the name, as in `X.nms={sigma: 0.3} X.nms.name=SoftNMS`, is meant for the new one.
+        together = {key: child for key, child in node.value.items() if child.layer == value.layer}
+        return Node({**together, "name": value}, origin)
     number = as_index(step)
     key = number if step not in node.value and number in node.value else step
     child = node.value.get(key)

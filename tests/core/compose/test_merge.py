@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppdet.core.compose.merge import merge, override
-from ppdet.core.tree import from_plain, parse, to_plain
+from ppdet.core.tree import from_plain, on_layer, parse, to_plain
 from ppdet.utils.errors import ConfigError
 
 leaves = st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2) | st.none()
@@ -122,7 +122,7 @@ def test_override_of_a_list_item_in_every_spelling(spelling, path):
     ],
 )
 def test_override(text, key, value, result):
-    assert to_plain(override(parse(text, "a"), key, from_plain(value, "-o"))) == result
+    assert to_plain(override(parse(text, "a"), key, on_layer(from_plain(value, "-o"), 1))) == result
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,9 @@ def test_steps_below_what_has_no_default(load, override, message):
             ["ToyHead.nms.prob=0.25", "ToyHead={nms: ToyFlip, num_classes: 3}"],
             {"nms": {"prob": 0.25, "name": "ToyFlip"}},
         ),
+        (["ToyHead.nms={prob: 0.25}", "ToyHead.nms.name=ToyFlip"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
+        (["ToyHead={nms: {prob: 0.25}}", "ToyHead.nms.name=ToyFlip"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
+        (["ToyHead.nms.ToyFlip={prob: 0.25}", "ToyHead.nms=ToyFlip"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
         # the items of a list, and the entries of a mapping
         (["ToyHead.stride.1=7", "ToyHead.stride=[3, 4]"], {"stride": [3, 7]}),
         (["ToyHead.options.a=1", "ToyHead.options={a: 2, b: 3}"], {"options": {"a": 1, "b": 3}}),
@@ -184,6 +187,13 @@ def test_the_order_of_overrides_does_not_matter(load, overrides, result):
 def test_the_last_override_of_a_key_counts(load):
     cfg = load("", "epoch=3", "ToyHead.nms=ToyFlip", "ToyHead.nms.name=ToyLoss", "ToyHead.nms.alpha=1", "epoch=5")
     assert cfg.to_dict() == {"epoch": 5, "ToyHead": {"nms": {"name": "ToyLoss", "alpha": 1}}}
+
+
+@pytest.mark.parametrize("last", ["ToyReader.transforms.0.prob", "ToyReader.transforms.0.ToyFlip.prob"])
+def test_the_last_override_of_a_list_item_counts(load, last):
+    first = {"ToyReader.transforms.0.prob", "ToyReader.transforms.0.ToyFlip.prob"} - {last}
+    cfg = load("ToyReader: {transforms: [ToyFlip]}", f"{first.pop()}=0.25", f"{last}=0.5")
+    assert cfg.to_dict()["ToyReader"] == {"transforms": [{"name": "ToyFlip", "prob": 0.5}]}
 
 
 def test_an_override_of_what_another_one_removes_is_an_error(load):
