@@ -37,7 +37,7 @@ def of_pillow(image, name, magnitude):
     if name == "Equalize":
         return np.asarray(ImageOps.equalize(pillow)), 0
     if name == "Posterize":
-        return np.asarray(ImageOps.posterize(pillow, 8 - int(magnitude / 10 * 4))), 0
+        return np.asarray(ImageOps.posterize(pillow, 8 - round(magnitude / 10 * 4))), 0
     if name == "Solarize":
         return np.asarray(ImageOps.solarize(pillow, int(magnitude / 10 * 256))), 0
     brighter = np.minimum(image.astype(int) + int(magnitude / 10 * 110), 255)

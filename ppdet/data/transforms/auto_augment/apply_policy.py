@@ -25,10 +25,11 @@ BOX_PROBABILITY_DIVISOR = 3.0
 class AutoAugment(Transform):
     """Applies a random sub-policy of a policy that was learned on COCO to an `image` (H, W, 3) RGB uint8 and its boxes.
 
-    The policies and the operations' ranges are those published with Zoph et al., arXiv:1906.11172. An operation is
-    applied with its own probability. Boxes follow rotations, shears and translations, and are clipped to the image;
-    those with a side below one pixel are dropped, and those of which a cutout covers half or more, as in
-    PaddleDetection. A crowd box stays where a cutout covers it, and operations on the inside of boxes leave it alone.
+    The policies and the operations' ranges, but for that of Posterize, are those published with Zoph et al.,
+    arXiv:1906.11172. An operation is applied with its own probability. Boxes follow rotations, shears and translations,
+    and are clipped to the image; those with a side below one pixel are dropped, and those of which a cutout covers half
+    or more, as in PaddleDetection. A crowd box stays where a cutout covers it, and operations on the inside of boxes
+    leave it alone.
 
     Translations (up to 250 pixels) and cutouts (up to 200 x 200) are in pixels of the image that the transform gets, as
     published for images of about 640 pixels. Where images are much smaller or larger, list it after a resizing to about
