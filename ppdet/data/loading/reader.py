@@ -20,7 +20,7 @@ from ppdet.data.loading.unreadable import MAX_UNREADABLE, add_skipped
 from ppdet.data.loading.views import View
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
-from ppdet.data.transforms.base import Transform, growing, refuse_batches, refuse_several
+from ppdet.data.transforms.base import Transform, growing, refuse_batches, refuse_moves, refuse_several
 from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError
@@ -129,6 +129,7 @@ class BaseReader:
         refuse_batches(self.sample_transforms, f"{name}.sample_transforms")
         refuse_several(self.batch_transforms, f"{name}.batch_transforms")
         refuse_several(() if self.training else self.sample_transforms, f"{name}.sample_transforms")
+        refuse_moves(() if self.training else (*self.sample_transforms, *self.batch_transforms), name)
         check_order((*self.sample_transforms, *self.batch_transforms), name)
         self.closing = Closing(self.sample_transforms, check_until(name, (mosaic_epoch, mixup_epoch, cutmix_epoch)))
         self.batch_size = batch_size

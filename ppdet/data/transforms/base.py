@@ -8,7 +8,7 @@ import numpy as np
 from ppdet.utils.errors import DataError
 from ppdet.utils.ranges import require_number
 
-Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets"]
+Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets", "moves_objects"]
 
 ListedStep = Literal["", "NormalizeImage", "Permute", "PadBatch"]
 
@@ -35,6 +35,8 @@ class Transform:
             normalization as well.
         pixels_only: it changes the values of `image`, but neither its size nor another field. Only such transforms may
             make the two views of an image in semi-supervised training.
+        moves_objects: it moves objects or cuts some off, other than by a resizing, so that detections in its image are
+            not where the objects of the file's image are. Only readers for training may list it.
         makes_targets: it adds the targets of the loss to each sample of a batch.
         listed_before: "NormalizeImage" if it needs bytes, "Permute" if it needs images (H, W, 3), "PadBatch" if it
             needs images without padding. Readers refuse it after that transform, and after a later one of the three.
@@ -54,6 +56,7 @@ class Transform:
     moves_pixels: bool = False
     pixels_only: bool = False
     makes_targets: bool = False
+    moves_objects: bool = False
     listed_before: ListedStep = ""
     further_images: int = 0
     used_until: Literal["", "mosaic_epoch", "mixup_epoch", "cutmix_epoch"] = ""
@@ -106,6 +109,16 @@ def refuse_batches(transforms: Iterable[Callable], name: str) -> None:
             raise ValueError(
                 f"{name} has {type(transform).__name__}, which takes the samples of a batch together: list it in the "
                 "batch transforms"
+            )
+
+
+def refuse_moves(transforms: Iterable[Callable], name: str) -> None:
+    """Raise ValueError for a transform with which detections would lie elsewhere; `name` is that of the reader."""
+    for transform in transforms:
+        if has_property(transform, "moves_objects"):
+            raise ValueError(
+                f"{name} has {type(transform).__name__}, which moves objects, so that detections would not be where "
+                "the objects are: list it for training alone"
             )
 
 

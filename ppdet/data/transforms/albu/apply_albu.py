@@ -42,6 +42,7 @@ class Albu(Transform):
         self.transforms = list(transforms)
         self.min_visibility = min_visibility
         self.pixels_only = (PIXELS | GROUPS).issuperset(names_in(self.transforms, "Albu.transforms"))
+        self.moves_objects = not self.pixels_only
         self._compositions = {share: self._compose(share) for share in {0.0, float(min_visibility)}}
 
     def __reduce__(self) -> tuple:

@@ -40,7 +40,7 @@ class AutoAugment(Transform):
             other policies found by the same search; test always shifts and equalizes, for looking at boxes.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
 
     def __init__(self, *, autoaug_type: Literal["v0", "v1", "v2", "v3", "test"] = "v1") -> None:

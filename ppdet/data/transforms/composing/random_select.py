@@ -15,8 +15,8 @@ from ppdet.data.transforms.composing.order import STEPS, check_order
 class RandomSelect(Transform):
     """Applies one of two lists of transforms to the image, drawn at random, as in DETR (arXiv:2005.12872, section 4).
 
-    Its properties are those that all transforms of both lists have. One of the two may be
-    empty, which leaves the image as it is.
+    Its properties are those that all transforms of both lists have; it moves objects if one of them does. One of the
+    two lists may be empty, which leaves the image as it is.
 
     Args:
         transforms1: transforms of single images, applied in turn with probability p.
@@ -46,6 +46,7 @@ class RandomSelect(Transform):
         self.p = p
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in members)
         self.moves_pixels = all(has_property(transform, "moves_pixels") for transform in members)
+        self.moves_objects = any(has_property(transform, "moves_objects") for transform in members)
         orders = {getattr(transform, "listed_before", "") for transform in members}
         self.listed_before = next((step for step in STEPS if step in orders), "")
         self.pixels_only = all(has_property(transform, "pixels_only") for transform in members)

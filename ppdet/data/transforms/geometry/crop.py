@@ -32,7 +32,7 @@ class RandomCrop(Transform):
         prob: probability of cropping at all.
     """
 
-    keeps_uint8 = moves_pixels = True
+    keeps_uint8 = moves_pixels = moves_objects = True
     listed_before = "Permute"
 
     def __init__(
@@ -104,7 +104,7 @@ class RandomExpand(Transform):
         fill_value: color of the canvas, one number or three (RGB), from 0 to 255.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
 
     def __init__(

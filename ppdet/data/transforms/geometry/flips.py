@@ -18,7 +18,7 @@ class RandomFlip(Transform):
         prob: probability of a flip, from 0 to 1.
     """
 
-    keeps_uint8 = moves_pixels = True
+    keeps_uint8 = moves_pixels = moves_objects = True
     listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:
@@ -47,7 +47,7 @@ class RandomVerticalFlip(Transform):
         prob: probability of a flip, from 0 to 1.
     """
 
-    keeps_uint8 = moves_pixels = True
+    keeps_uint8 = moves_pixels = moves_objects = True
     listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:
@@ -77,7 +77,7 @@ class RandomRotate90(Transform):
         prob: probability of a rotation, from 0 to 1.
     """
 
-    keeps_uint8 = moves_pixels = True
+    keeps_uint8 = moves_pixels = moves_objects = True
     listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:

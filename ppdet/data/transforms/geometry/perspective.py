@@ -46,7 +46,7 @@ class RandomPerspective(Transform):
         area_thr: the share of a box's area that must be left in the image.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
 
     def __init__(
@@ -122,7 +122,7 @@ class RandomAffine(Transform):
         area_thr: the share of a box's area that must be left in the image.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
 
     def __init__(

@@ -37,7 +37,7 @@ class RandomSizeCrop(Transform):
             is; one that has no boxes anyway is cropped.
     """
 
-    keeps_uint8 = moves_pixels = True
+    keeps_uint8 = moves_pixels = moves_objects = True
     listed_before = "Permute"
 
     def __init__(self, *, min_size: int, max_size: int, keep_empty: bool = True) -> None:
@@ -87,7 +87,7 @@ class RandomResizeCrop(Transform):
         ioumode: the overlap: "iou", or "iof" for the share of the box that is inside the window.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "Permute"
 
     def __init__(

@@ -33,7 +33,7 @@ class Mixup(Transform):
             are.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
     further_images = 1
     used_until = "mixup_epoch"
@@ -72,7 +72,7 @@ class Cutmix(Transform):
         beta: the second parameter, above 0. Where both are equal, the rectangle takes half of the image on average.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
     further_images = 1
     used_until = "cutmix_epoch"

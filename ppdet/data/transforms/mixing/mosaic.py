@@ -52,7 +52,7 @@ class Mosaic(Transform):
     """
 
     __shared__ = ["input_size"]
-    keeps_uint8 = True
+    keeps_uint8 = moves_objects = True
     listed_before = "NormalizeImage"
     used_until = "mosaic_epoch"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from transform_samples import marked_sample
 
 import ppdet.data.transforms as T
 from ppdet.core.workspace import load_config
@@ -65,6 +66,20 @@ def test_exactly_those_that_need_bytes_are_refused_after_normalize_image():
         np.testing.assert_allclose(results[0] / 255, np.clip(results[1], 0, 1), atol=0.02, err_msg=name)
 
 
+@pytest.mark.parametrize("transform", MEMBERS, ids=NAMES)
+def test_those_that_move_objects_are_for_training_alone(transform):
+    """For all others, `scale_factor` says where a box in the image of the file is."""
+    moved = transform.further_images > 0
+    for seed in range(20 * (not moved)):
+        sample = marked_sample()
+        boxes = sample["gt_bbox"]
+        result = transform([sample] if transform.takes_batch else sample, np.random.default_rng(seed))
+        result = result[0] if transform.takes_batch else result
+        scaled = boxes * np.tile(result["scale_factor"][::-1], 2)
+        moved |= len(result["gt_bbox"]) != len(boxes) or not np.allclose(result["gt_bbox"], scaled, atol=1e-3)
+    assert transform.moves_objects == moved
+
+
 def test_a_random_choice_comes_before_what_its_members_come_before():
     flips = T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[])
     colors = T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[T.RandomDistort()])
@@ -108,6 +123,15 @@ def test_lists_within_lists_have_the_same_order():
     ):
         with pytest.raises(ValueError, match=f"^{name}: RandomGrayscale comes after NormalizeImage"):
             make()
+
+
+def test_objects_are_not_moved_in_evaluation(tiny):
+    """Detections would be mirrored, and AP low without a word."""
+    path = tiny.with_name("flipped.yml")
+    path.write_text("_BASE_: [tiny.yml]\nEvalReader: {sample_transforms: [Decode: {}, RandomFlip: {}, Permute: {}]}\n")
+    config = load_config(path)
+    with pytest.raises(ConfigError, match=r"EvalReader has RandomFlip, which moves objects.*: list it for training"):
+        config.create("EvalReader", dataset=config.create("EvalDataset"))
 
 
 FLIP_LAST = """_BASE_: [tiny.yml]
