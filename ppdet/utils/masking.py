@@ -4,10 +4,9 @@ import re
 from typing import Any
 
 HIDDEN = "***"
-_AFTER = r"'\":;,.)\]}"  # what may follow an address in a sentence
-_USER = re.compile(r"(\w://)\S*@")
-_QUERY = re.compile(rf"(\w://[^\s?]*\?)\S*[^\s{_AFTER}]")
-_MASKED = re.compile(rf"://{re.escape(HIDDEN)}@|\?{re.escape(HIDDEN)}[{_AFTER}]*$")
+AFTER = "'\":;,.)]}"  # what may follow an address in a sentence
+_WORD, _START = re.compile(r"\S+"), re.compile(r"\w://")
+_MASKED = re.compile(rf"://{re.escape(HIDDEN)}@|\?{re.escape(HIDDEN)}[{re.escape(AFTER)}]*$")
 
 
 def masked(text: str) -> str:
@@ -16,9 +15,20 @@ def masked(text: str) -> str:
     A password may contain any characters but spaces, also quotes: up to the last `@` of a word everything is hidden,
     and so is what follows an address without a space, as in JSON.
     """
-    if "://" not in text:
-        return text
-    return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
+    return _WORD.sub(_masked_word, text) if "://" in text else text
+
+
+def _masked_word(found: re.Match[str]) -> str:
+    """Return a text without spaces, masked. The time grows with its length only, however many addresses are in it."""
+    word = found.group()
+    address = _START.search(word)
+    if address is None:
+        return word
+    start, at = address.end(), word.rfind("@", address.end())
+    word = word if at < 0 else f"{word[:start]}{HIDDEN}{word[at:]}"
+    shown, mark, query = word[start:].partition("?")
+    hidden = query.rstrip(AFTER)
+    return f"{word[:start]}{shown}{mark}{HIDDEN}{query[len(hidden) :]}" if hidden else word
 
 
 def masked_values(value: Any) -> Any:
