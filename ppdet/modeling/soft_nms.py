@@ -38,7 +38,7 @@ class SoftNMS(MultiClassNMS):
         sigma: width of `gaussian`, from 0.000001 to a million. A large one changes little, a small one approaches NMS.
         nms_threshold: an IoU, 0..1; `linear` only changes scores of boxes that overlap by this.
         score_threshold: a score, 0..1; scores that are not above it are dropped, before and after the change. With
-            that of ordinary NMS, such as 0.05, most of the boxes that Soft-NMS would keep are dropped after all.
+            that of ordinary NMS, such as 0.025, many of the boxes that Soft-NMS would keep are dropped after all.
         nms_top_k: number of candidates of an image that enter, of all classes together, those with the best scores.
             A candidate is a box with one of its classes. At most 4000.
         keep_top_k: number of detections per image, those with the best scores after the change, at most 1000. A graph

@@ -53,7 +53,8 @@ class Zoom(Transform):
         if self.scale == 1:
             return sample
         height, width = sample["image"].shape[:2]
-        return resized(Resize(target_size=(height, width), keep_ratio=False), self.scale)(sample)
+        name = f"{sample['im_file']}: " if "im_file" in sample else ""
+        return resized(Resize(target_size=(height, width), keep_ratio=False), self.scale, name)(sample)
 
 
 def transforms_of_view(transforms: Sequence[Callable], view: View) -> list[Callable]:
@@ -79,12 +80,16 @@ def transforms_of_view(transforms: Sequence[Callable], view: View) -> list[Calla
     return changed
 
 
-def resized(resize: Resize, scale: float) -> Resize:
-    """A copy of a Resize, also of a class derived from it, with target_size times a factor, rounded, and at least 1."""
+def resized(resize: Resize, scale: float, name: str = "") -> Resize:
+    """A copy of a Resize, also of a class derived from it, with target_size times a factor, rounded, and at least 1.
+
+    Args:
+        name: what an error begins with, such as the file of the image that becomes too large.
+    """
     changed = copy.copy(resize)
     size = [max(1, int(side * scale + 0.5)) for side in resize.target_size]
     try:
         changed.target_size = as_pair(size, "Resize.target_size")
     except ValueError as error:
-        raise DataError(f"test-time augmentation, scale {scale:g}: {error}") from None
+        raise DataError(f"{name}test-time augmentation, scale {scale:g}: {error}") from None
     return changed

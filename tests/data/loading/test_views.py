@@ -124,6 +124,13 @@ def test_a_scale_beyond_all_images_is_refused():
         transforms_of_view([Decode(), Resize(target_size=16000)], View(10.0))
 
 
+def test_an_image_beyond_all_images_is_named(tmp_path):
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((2000, 2000), np.uint8))
+    views = Compose(transforms_of_view([Decode()], View(10.0)))
+    with pytest.raises(DataError, match=r"/large\.png: test-time augmentation, scale 10: .* 20000 x 20000"):
+        views({"im_file": str(tmp_path / "large.png")})
+
+
 def test_a_resize_of_a_class_of_its_own_stays_one():
     class Marked(Resize):
         def __call__(self, sample, rng=None, size=None):
