@@ -18,12 +18,10 @@ from ppdet.data.shapes import generate
 from ppdet.engine.export.graph import export_model
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("AUGMENTATION", "DEPLOY", "LABELLING", "SLICING", "SMALL_DATA", "TRAINING", "TROUBLESHOOTING", "TTA")
 PAGES = [
     ROOT / "README.md",
-    *(
-        ROOT / "docs" / f"{name}.md"
-        for name in ("AUGMENTATION", "DEPLOY", "LABELLING", "SLICING", "SMALL_DATA", "TRAINING", "TROUBLESHOOTING")
-    ),
+    *(ROOT / "docs" / f"{name}.md" for name in NAMES),
     *sorted((ROOT / "deploy").glob("*/README.md")),
 ]
 IMAGE = "dataset/shapes/data/images/val/000041.jpg"
@@ -136,6 +134,20 @@ def test_options_exist_and_files_are_there_after_the_quick_start(monkeypatch, ca
     assert count > 30
     unused = (OTHER_PROGRAMS.keys() | MADE_BY_A_USER.keys()) - used
     assert not unused, "these entries are not needed any more"
+
+
+def test_options_of_all_other_pages_exist(monkeypatch, capsys):
+    pages = {*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md")} - set(PAGES)
+    count = 0
+    for page in sorted(pages):
+        for words in lines_of(page):
+            if not words[1:2] or words[1].startswith("benchmarks/"):  # most of these parse where they run
+                continue
+            try:
+                count += parse(words, monkeypatch)
+            except SystemExit:
+                pytest.fail(f"{page.relative_to(ROOT)}: {' '.join(words)}\n{capsys.readouterr().err[-500:]}")
+    assert count > 50
 
 
 @pytest.fixture(scope="module")
