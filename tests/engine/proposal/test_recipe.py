@@ -195,6 +195,17 @@ def test_bounds_follow_from_the_sizes_of_the_boxes(sides, size, input_size, expe
     assert choose_bounds(data_of(), input_size, has_p2=False) == (None, "")
 
 
+def test_bounds_stay_where_lower_ones_would_miss_boxes():
+    """Wide boxes would go to stride 16, where more of the flat ones lie between two rows of locations."""
+    bounds = []
+    for height in (7, 20):
+        sample = [*sample_of((20, 30), (640, 640)), *sample_of((70, 86), (640, 640))]
+        for boxes, _, _ in sample:
+            boxes[:, 3] = boxes[:, 1] + height
+        bounds.append(choose_bounds(data_of(sample=sample), (640, 640), has_p2=False)[0])
+    assert bounds == [None, [32, 64, 128, 256]]
+
+
 def test_tiny_objects_get_the_level_p2(monkeypatch):
     """From 1920x1080 pixels, boxes of 20 become 12: too few for stride 8, and the machine can take no larger input."""
     data = data_of(side=20.0, size=(1080, 1920))

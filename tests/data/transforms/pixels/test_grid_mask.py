@@ -70,6 +70,20 @@ def test_rotation():
     assert 0.17 < corners < 0.33, "the corners of a long image are reached too"
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rotated_grid_is_the_grid_of_turned_points(seed):
+    """The same random numbers, with points as complex numbers, which a factor of length 1 turns."""
+    rng = np.random.default_rng(seed)
+    rng.random()
+    period = int(rng.integers(2, 60))
+    start_y, start_x = rng.integers(period, size=2)
+    y, x = np.mgrid[:60, :80]
+    points = (x - 39.5 + 1j * (y - 29.5)) * np.exp(-1j * np.deg2rad(rng.integers(90)))
+    width = min(max(round(period / 2 + 1e-9), 1), period - 1)
+    kept = ((points.imag - start_y) % period < width) | ((points.real - start_x) % period < width)
+    assert (removed(seed, h=60, w=80, rotate=90) != kept).mean() > 0.999  # but for rounding at the edges of stripes
+
+
 def test_removed_pixels_are_zero_after_the_usual_normalization():
     """There the published code applies the mask: multiplied by 0, or with offset by noise from -1 to 1."""
     image = np.full((120, 160, 3), 255, dtype=np.uint8)
