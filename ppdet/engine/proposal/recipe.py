@@ -257,8 +257,10 @@ def choose_rate(recipe: Recipe) -> Choice:
 
 
 def _bases(recipe: Recipe) -> Choice:
-    why = "a recipe that was measured on 205 images" if recipe.base == BASE else "a recipe for fine-tuning"
-    why = f"{why}: AdamW, a cosine, averaged weights. This file holds what differs from it"
+    is_small = recipe.base == BASE
+    why = "a recipe that was measured on 205 images" if is_small else "a recipe for fine-tuning"
+    flips = "flips to the sides" + (" and upside down (TrainReader.sample_transforms)" if is_small else "")
+    why = f"{why}: AdamW, a cosine, averaged weights, random sizes, {flips}. This file holds what differs from it"
     if not recipe.has_p2:
         return Choice([recipe.base], why)
     return Choice(
