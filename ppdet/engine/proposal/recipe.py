@@ -44,7 +44,7 @@ class Size(NamedTuple):
     scale: float
 
 
-# From the measured recipe down to what a slow processor can train within an hour. On BCCD, and with images of one size, AP
+# From the measured recipe down to what a slow processor can train within an hour. On BCCD with images of one size, AP
 # was 53.8 with an input of 240x320, 57.0 with 320x427, and 56.2 with 480x640; it was 54.6 with 320x427 and twice the
 # channels and convolutions.
 SIZES = (Size(128, 2, 1.0), Size(128, 2, 0.75), Size(64, 2, 0.75), Size(64, 2, 0.5))
