@@ -94,32 +94,27 @@ def growing(transforms: Iterable[Callable]) -> dict[str, int]:
 
 def refuse_several(transforms: Iterable[Callable], name: str) -> None:
     """Raise ValueError for a transform of several images; `name` is of the list that may not have it."""
-    for transform in transforms:
-        if takes_several(transform):
-            raise ValueError(
-                f"{name} has {type(transform).__name__}, which takes several images: list it in the sample_transforms "
-                "of TrainReader or SemiTrainReader, by itself"
-            )
+    advice = "takes several images: list it in the sample_transforms of TrainReader or SemiTrainReader, by itself"
+    _refuse(filter(takes_several, transforms), name, advice)
 
 
 def refuse_batches(transforms: Iterable[Callable], name: str) -> None:
     """Raise ValueError for a transform of whole batches; `name` is of the list of sample transforms that has it."""
-    for transform in transforms:
-        if has_property(transform, "takes_batch"):
-            raise ValueError(
-                f"{name} has {type(transform).__name__}, which takes the samples of a batch together: list it in the "
-                "batch transforms"
-            )
+    found = (one for one in transforms if has_property(one, "takes_batch"))
+    _refuse(found, name, "takes the samples of a batch together: list it in the batch transforms")
 
 
 def refuse_moves(transforms: Iterable[Callable], name: str) -> None:
     """Raise ValueError for a transform with which detections would lie elsewhere; `name` is that of the reader."""
-    for transform in transforms:
-        if has_property(transform, "moves_objects"):
-            raise ValueError(
-                f"{name} has {type(transform).__name__}, which moves objects, so that detections would not be where "
-                "the objects are: list it for training alone"
-            )
+    found = (one for one in transforms if has_property(one, "moves_objects"))
+    advice = "moves objects, so that detections would not be where the objects are: list it for training alone"
+    _refuse(found, name, advice)
+
+
+def _refuse(unwanted: Iterable[Callable], name: str, advice: str) -> None:
+    """Raise ValueError for the first of the transforms, if there is one; `advice` continues "which …"."""
+    for transform in unwanted:
+        raise ValueError(f"{name} has {type(transform).__name__}, which {advice}")
 
 
 def check_probability(value: float, name: str) -> None:

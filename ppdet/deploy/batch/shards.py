@@ -9,7 +9,7 @@ from ppdet.data.classes import category_id
 from ppdet.deploy.batch.result_table import make_table, schema
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.disk.files import is_count
-from ppdet.utils.masking import masked
+from ppdet.utils.masking import masked_values
 
 DETECTIONS, COCO = "detections", "coco"
 ANNOTATION_IDS = 100_000  # the id of an annotation is the image's id times this, plus the detection's number from 1
@@ -90,8 +90,7 @@ class ShardFiles:
 
         if [row["image_id"] for row in rows] != list(self.range(shard)):
             raise RuntimeError(f"shard {shard} would not have each of its images once")
-        rows = [{**row, **{key: row[key] and masked(row[key]) for key in ("path", "error")}} for row in rows]
-        rows = [{**row, **{key: as_utf8(row[key]) for key in ("file_name", "path", "error")}} for row in rows]
+        rows = [{**row, **written_texts(row)} for row in rows]
         counts = Counts(len(rows), sum(row["error"] is not None for row in rows), sum(len(r["scores"]) for r in rows))
         table_name, coco_name = self.file_names(shard)
         self.folder.write(coco_name, json.dumps(coco_content(rows, self.class_names, self.category_ids)).encode())
@@ -101,6 +100,12 @@ class ShardFiles:
         parquet.write_table(table.replace_schema_metadata(metadata), stream)
         self.folder.write(table_name, stream.getvalue())
         return counts
+
+
+def written_texts(row: dict) -> dict[str, str | None]:
+    """The texts of a row as files have them, see `ShardFiles.write`."""
+    texts = {"file_name": row["file_name"], **masked_values({key: row[key] for key in ("path", "error")})}
+    return {key: as_utf8(text) for key, text in texts.items()}
 
 
 def as_utf8(text: str | None) -> str | None:

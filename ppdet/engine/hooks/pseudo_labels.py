@@ -228,10 +228,11 @@ def select(maps: Sequence[DenseMaps], ratio: float | Sequence[float], locations:
         first += len(images)
     index = select_locations(logits, ratio)
     probabilities = F.sigmoid(logits.gather(index)).numpy()
-    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    scores, labels = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    order = np.argsort(-scores, kind="stable")
     index = index.numpy()[order]
-    chosen, probabilities = np.concatenate(places)[index], probabilities[order]
+    chosen = np.concatenate(places)[index]
     image, level = chosen[:, :2].astype(np.int64).T
     points, sides = chosen[:, 2:], distances.numpy()[index]
     boxes = np.concatenate([points - sides[:, :2], points + sides[:, 2:]], axis=1)
-    return Selected(image, level, probabilities.argmax(axis=1), probabilities.max(axis=1), points, boxes)
+    return Selected(image, level, labels[order], scores[order], points, boxes)
