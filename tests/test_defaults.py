@@ -30,8 +30,8 @@ RESIZE = {"keep_ratio": True, "interp": 1}
 DEFAULTS = {
     "ResNet": {
         "depth": 50, "variant": "b", "lr_mult_list": [1.0, 1.0, 1.0, 1.0], "groups": 1, "base_width": 64,
-        "norm_type": "bn", "norm_decay": 0.0, "freeze_norm": True, "freeze_at": 0, "return_idx": [1, 2, 3],
-        "dcn_v2_stages": [-1], "num_stages": 4, "std_senet": False,
+        "width_mult": 1.0, "norm_type": "bn", "norm_decay": 0.0, "freeze_norm": True, "freeze_at": 0,
+        "return_idx": [1, 2, 3], "dcn_v2_stages": [-1], "num_stages": 4, "std_senet": False,
     },
     "FPN": {
         "spatial_scales": [0.125, 0.0625, 0.03125], "out_channel": 256, "extra_stage": 2, "has_extra_convs": True,

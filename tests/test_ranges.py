@@ -20,6 +20,7 @@ CASES = [
     ("ResNet", "depth", 20, "one of 18, 34, 50, 101, 152"),
     ("ResNet", "groups", 0, "at least 1"),
     ("ResNet", "base_width", 0, "at least 1"),
+    ("ResNet", "width_mult", 0.2, "at least 0.25 and at most 1"),
     ("ResNet", "norm_decay", -1, "at least 0"),
     ("ResNet", "num_stages", 5, "at least 1 and at most 4"),
     ("ResNet", "freeze_at", 4, "at least -1 and at most 3"),

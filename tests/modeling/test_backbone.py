@@ -49,6 +49,33 @@ def test_bottleneck(layers, variant, groups, base_width, width):
     np.testing.assert_allclose(block(x).numpy(), expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("depth", "width_mult", "channels"),
+    [(18, 0.5, [32, 64, 128, 256]), (18, 0.25, [16, 32, 64, 128]), (50, 0.5, [128, 256, 512, 1024])],
+)
+def test_a_narrower_network(layers, depth, width_mult, channels):
+    """Every convolution has width_mult times as many channels; strides stay."""
+    backbone = ResNet(
+        depth=depth, variant="d", freeze_norm=False, freeze_at=-1, return_idx=[0, 1, 2, 3], width_mult=width_mult
+    )
+    assert [(s.channels, s.stride) for s in backbone.out_shape] == list(zip(channels, [4, 8, 16, 32], strict=True))
+    outputs = backbone(paddle.zeros([1, 3, 64, 96]))
+    assert [y.shape for y in outputs] == [[1, c, 64 // 2**i, 96 // 2**i] for i, c in enumerate(channels, 2)]
+    whole = ResNet(depth=depth, variant="d", freeze_norm=False, freeze_at=-1).state_dict()
+    for name, value in backbone.state_dict().items():
+        expected = [round(n * width_mult) for n in whole[name].shape]
+        if len(expected) == 4:
+            expected[2:] = whole[name].shape[2:]
+            expected[1] = 3 if name.startswith("conv1.conv1_1.") else expected[1]
+        assert value.shape == expected, name
+
+
+@pytest.mark.parametrize("other", [{"groups": 2}, {"base_width": 4}])
+def test_a_narrower_network_has_no_groups(other):
+    with pytest.raises(ValueError, match=r"width_mult is 0\.5; it needs groups 1 and base_width 64"):
+        ResNet(depth=50, width_mult=0.5, **other)
+
+
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("deformable", [False, True])
 def test_stored_statistics_with_scale_and_bias_that_train(layers, deformable, relu):

@@ -26,7 +26,7 @@ from ppdet.utils.ranges import require_choice, require_number
 from ppdet.utils.resnet_names import DEPTHS, block_name
 
 MAX_WIDTH = 1024  # channels of a 3x3 convolution in res2; res5 has eight times as many
-STAGE_CHANNELS = (64, 128, 256, 512)  # channels of the 3x3 convolutions in res2 to res5
+STAGE_CHANNELS = (64, 128, 256, 512)  # channels of the 3x3 convolutions in res2 to res5, with width_mult 1
 
 
 class SqueezeExcite(nn.Layer):
@@ -152,6 +152,8 @@ class ResNet(nn.Layer):
             more, have groups.
         base_width: channels of each group in res2, which double from stage to stage: 64 for ResNet, 4 for ResNeXt
             64x4d.
+        width_mult: factor of the channels of every convolution, 0.25 to 1, for networks that are smaller and faster
+            (Howard et al., arXiv:1704.04861, section 3.3). Published weights need 1.
         norm_type: norm after every convolution: batch norm, synchronized batch norm (over all ranks), or group norm.
         norm_decay: weight decay (L2) of the scales and biases of norms.
         freeze_norm: true: batch norms use their stored statistics and do not train. `statistics`: they use their stored
@@ -173,6 +175,7 @@ class ResNet(nn.Layer):
         lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         groups: int = 1,
         base_width: int = 64,
+        width_mult: float = 1.0,
         norm_type: Literal["bn", "sync_bn", "gn"] = "bn",
         norm_decay: float = 0.0,
         freeze_norm: Freeze = True,
@@ -188,6 +191,7 @@ class ResNet(nn.Layer):
             variant=variant,
             groups=groups,
             base_width=base_width,
+            width_mult=width_mult,
             lr_mult_list=lr_mult_list,
             num_stages=num_stages,
             return_idx=return_idx,
@@ -199,11 +203,12 @@ class ResNet(nn.Layer):
         block_type = Bottleneck if bottleneck else BasicBlock
         norm: dict[str, Any] = {"norm_type": norm_type, "norm_decay": norm_decay, "freeze_norm": freeze_norm}
         self.return_idx = sorted(set(return_idx))
-        self.conv1 = make_stem(variant, "conv1" if groups == 1 else "res_conv1", norm)
+        stem_channels, *self.channels = [scaled_channels(c, width_mult) for c in (64, *STAGE_CHANNELS)]
+        self.conv1 = make_stem(variant, "conv1" if groups == 1 else "res_conv1", stem_channels, norm)
         self.stages = []
-        in_channels = 64
+        in_channels = stem_channels
         for stage in range(num_stages):
-            channels = STAGE_CHANNELS[stage]
+            channels = self.channels[stage]
             conv_norm = {"lr_mult": lr_mult_list[stage], **norm}
             settings = BlockSettings(variant, groups, base_width, stage in dcn_v2_stages, std_senet, conv_norm)
             blocks = nn.Sequential()
@@ -226,6 +231,7 @@ class ResNet(nn.Layer):
         variant: str,
         groups: int,
         base_width: int,
+        width_mult: float,
         lr_mult_list: Sequence[float],
         num_stages: int,
         return_idx: Sequence[int],
@@ -239,6 +245,9 @@ class ResNet(nn.Layer):
         require_number("ResNet.groups", groups, minimum=1)
         require_number("ResNet.base_width", base_width, minimum=1, maximum=MAX_WIDTH)
         require_number("ResNet.groups times base_width", groups * base_width, maximum=MAX_WIDTH)
+        require_number("ResNet.width_mult", width_mult, minimum=0.25, maximum=1)
+        if (groups, base_width) != (1, 64) and width_mult != 1:
+            raise ValueError(f"ResNet.width_mult is {width_mult}; it needs groups 1 and base_width 64")
         require_number("ResNet.norm_decay", norm_decay, minimum=0)
         if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
             raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")
@@ -255,7 +264,7 @@ class ResNet(nn.Layer):
 
     @property
     def out_shape(self) -> list[ShapeSpec]:
-        return [ShapeSpec(STAGE_CHANNELS[i] * self.expansion, 4 * 2**i) for i in self.return_idx]
+        return [ShapeSpec(self.channels[i] * self.expansion, 4 * 2**i) for i in self.return_idx]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (N, 3, H, W) to the maps of the stages in `return_idx`, (N, channels, H / stride, W / stride)."""
@@ -272,20 +281,26 @@ class ResNet(nn.Layer):
         return outputs
 
 
-def make_stem(variant: str, prefix: str, norm: dict[str, Any]) -> nn.Layer:
+def scaled_channels(channels: int, width_mult: float) -> int:
+    """`channels` times `width_mult`, rounded to a multiple of 8, which the kernels of processors want; 8 at least."""
+    return max(8, round(channels * width_mult / 8) * 8)
+
+
+def make_stem(variant: str, prefix: str, channels: int, norm: dict[str, Any]) -> nn.Layer:
     """The convolutions before the first pooling, each followed by a ReLU.
 
     Args:
         prefix: start of their names in published weights, conv1 or res_conv1.
+        channels: channels of the last one.
     """
     if variant in "cd":
         layers = [
-            (f"{prefix}_1", ConvNorm(3, 32, 3, stride=2, **norm)),
-            (f"{prefix}_2", ConvNorm(32, 32, 3, **norm)),
-            (f"{prefix}_3", ConvNorm(32, 64, 3, **norm)),
+            (f"{prefix}_1", ConvNorm(3, channels // 2, 3, stride=2, **norm)),
+            (f"{prefix}_2", ConvNorm(channels // 2, channels // 2, 3, **norm)),
+            (f"{prefix}_3", ConvNorm(channels // 2, channels, 3, **norm)),
         ]
     else:
-        layers = [(prefix, ConvNorm(3, 64, 7, stride=2, **norm))]
+        layers = [(prefix, ConvNorm(3, channels, 7, stride=2, **norm))]
     stem = nn.Sequential()
     for name, layer in layers:
         stem.add_sublayer(name, layer)
