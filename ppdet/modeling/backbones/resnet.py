@@ -283,7 +283,7 @@ class ResNet(nn.Layer):
 
 def scaled_channels(channels: int, width_mult: float) -> int:
     """`channels` times `width_mult`, rounded to a multiple of 8, which the kernels of processors want; 8 at least."""
-    return max(8, round(channels * width_mult / 8) * 8)
+    return channels if width_mult == 1 else max(8, round(channels * width_mult / 8) * 8)
 
 
 def make_stem(variant: str, prefix: str, channels: int, norm: dict[str, Any]) -> nn.Layer:
