@@ -29,7 +29,7 @@ def narrower(path: Path) -> tuple[tuple[int, ...], list[str]]:
     cfg = load_config(str(path))
     # ResNeXt by half: its groups of four channels would be groups of one, which is another kind of convolution.
     factor = 2 if "groups" in cfg.to_dict()["ResNet"] else NARROWER
-    channels = cfg.component("FPN")["out_channel"] // factor
+    channels = max(32, cfg.component("FPN")["out_channel"] // factor)  # 32 groups of group norm need so many
     feature = "FCOSHead.fcos_feat"
     options = [f"FPN.out_channel={channels}", f"{feature}.feat_in={channels}", f"{feature}.feat_out={channels}"]
     return tuple(stage // factor for stage in resnet.STAGE_CHANNELS), options

@@ -27,6 +27,7 @@ EXPORTED = (
     "fcos_dcn_r50_fpn_1x_coco",
     "fcos_r18_fpn_shapes",
     "fcos_r18vd_fpn_bccd",
+    "fcos_r18vd_light_crops",
     "fcos_r50_caffe_fpn_gn_tricks_dcn_1x_coco",
     "fcos_r50_fpn_1x_coco",
     "fcos_r50_fpn_torchvision_26e_coco",
