@@ -1,8 +1,8 @@
 """Time of COCO evaluation: from arrays of detections to the twelve numbers.
 
 Annotations and detections are random: 36,781 boxes of 80 classes on 5,000 images, as many as in COCO's val2017, and 100
-detections per image, half of them near a box. The limit is faster-coco-eval alone, with its objects already built. The
-option --peer also measures pycocotools, which takes most of a minute.
+detections per image, half of them near a box. The limit is hotcoco alone, with its objects already built. The option
+--peer also measures pycocotools, which takes most of a minute.
 """
 
 import contextlib
@@ -70,17 +70,16 @@ def run_ours(metric: object, rows: object, counts: object, batch: int) -> dict:
 
 
 def library_objects(module: str, content: dict, results: list) -> object:
-    """Return an evaluation object of `faster_coco_eval` or `pycocotools` that has loaded all data."""
+    """Return an evaluation object of `hotcoco` or `pycocotools` that has loaded all data."""
     if module == "pycocotools":
         from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval as Evaluation
+        from pycocotools.cocoeval import COCOeval
     else:
-        from faster_coco_eval import COCO
-        from faster_coco_eval import COCOeval_faster as Evaluation
+        from hotcoco import COCO, COCOeval
     truth = COCO()
     truth.dataset = content
     truth.createIndex()
-    return Evaluation(truth, truth.loadRes(results), "bbox")
+    return COCOeval(truth, truth.loadRes(results), "bbox")
 
 
 def run_library(evaluation: object) -> list:
@@ -119,11 +118,11 @@ def main() -> None:
             seconds.setdefault(name, []).append(time.perf_counter() - start)
         numbers[name] = list(result.values()) if isinstance(result, dict) else result
 
-    limit, ours, peer = "faster-coco-eval alone", "ppdet", "pycocotools alone"
+    limit, ours, peer = "hotcoco alone", "ppdet", "pycocotools alone"
     for _ in range(arguments.repeat):
         measure(ours, run_ours, metric, rows, counts, arguments.batch)
         with contextlib.redirect_stdout(io.StringIO()):
-            prepared = library_objects("faster_coco_eval", content, metric.results)
+            prepared = library_objects("hotcoco", content, metric.results)
         measure(limit, run_library, prepared)
         del prepared
     if arguments.peer:

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.metrics.coco_backend import backend_name
 from ppdet.utils.extras import EXTRAS, PADDLE_ADVICE, absent_packages
 from ppdet.utils.printable import printable
 
@@ -29,7 +30,6 @@ from ppdet.utils.printable import printable
 REQUIRED = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
-    "faster-coco-eval": "faster_coco_eval",
     "pyyaml": "yaml",
     "tqdm": "tqdm",
     "typeguard": "typeguard",
@@ -65,7 +65,8 @@ def python() -> Iterator[Finding]:
 
 def libraries() -> Iterator[Finding]:
     versions = []
-    for package, module in REQUIRED.items():
+    evaluation = backend_name()
+    for package, module in (*REQUIRED.items(), (evaluation, evaluation)):
         try:
             importlib.import_module(module)
         except Exception as error:

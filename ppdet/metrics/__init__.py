@@ -1,6 +1,6 @@
 """COCO's evaluation metrics, AP at one IoU threshold, and the base class of user-defined metrics.
 
-Importing this package registers its components. faster-coco-eval is imported when a metric is computed.
+Importing this package registers its components. hotcoco is imported when a metric is computed.
 """
 
 from ppdet.metrics.ap_at_iou import APAtIoU

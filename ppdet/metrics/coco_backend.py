@@ -1,23 +1,25 @@
-"""COCO's precision and recall of many detections, computed by faster-coco-eval in one process per core."""
+"""COCO's precision and recall of many detections, computed by hotcoco, or by pycocotools where there is no hotcoco."""
 
 import contextlib
-import gc
+import importlib.util
 import io
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ppdet.utils.process.cpu import cpu_count
-from ppdet.utils.process.start import call_in_processes
+Curves = dict[str, np.ndarray]
 
-MANY = 100_000  # number of detections from which on several processes are faster
+
+def backend_name() -> str:
+    """The library that evaluates: hotcoco; pycocotools, which is slower, if only that is installed."""
+    only_pycocotools = not importlib.util.find_spec("hotcoco") and importlib.util.find_spec("pycocotools")
+    return "pycocotools" if only_pycocotools else "hotcoco"
 
 
 def evaluate_boxes(
     *, truth: np.ndarray, detections: np.ndarray, image_ids: Sequence[int], category_ids: Sequence[int]
-) -> dict[str, np.ndarray]:
+) -> Curves:
     """Evaluate boxes as COCO does.
 
     Args:
@@ -30,24 +32,20 @@ def evaluate_boxes(
         `precision` (T, P, C, A, D) and `recall` (T, C, A, D), for T = 10 IoU thresholds, P = 101 recall points, C
         classes in the order of their ids, A = 4 areas (all, small, medium, large) and D = 1, 10, 100 detections per
         image; -1 if there are no annotations.
+
+    Raises:
+        ModuleNotFoundError: neither library is installed.
     """
-    # The library gets positions in the sorted ids, since its own ids have fewer bits.
+    # The libraries get positions in the sorted ids, from 1: pycocotools takes an id of 0 for "none".
     images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))
     truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
-    numbers = list(range(1, len(categories) + 1))
-    shares = share_categories(numbers, detections) if len(detections) >= MANY else [numbers]
-    if len(shares) == 1:
-        return evaluate_here(len(images), truth, detections, numbers)
-    # The library evaluates each class alone, so classes can be shared among processes.
-    order = np.argsort(np.concatenate(shares))
-    parts = call_in_processes(partial(_evaluate_share, len(images), truth, detections), shares)
-    return {key: np.concatenate([part[key] for part in parts], axis=-3)[..., order, :, :] for key in parts[0]}
-
-
-def _evaluate_share(images: int, truth: np.ndarray, detections: np.ndarray, share: list[int]) -> dict[str, np.ndarray]:
-    """`evaluate_here` for the classes in `share`."""
-    truth, detections = (rows[np.isin(rows["category_id"], share)] for rows in (truth, detections))
-    return evaluate_here(images, truth, detections, share)
+    evaluate = _by_hotcoco if backend_name() == "hotcoco" else _by_pycocotools
+    return evaluate(
+        [{"id": number} for number in range(1, len(images) + 1)],
+        [{"id": number, "name": str(number)} for number in range(1, len(categories) + 1)],
+        truth,
+        detections,
+    )
 
 
 def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -58,56 +56,48 @@ def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> n
     return rows
 
 
-def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[list[int]]:
-    """The classes for each process, one process per core, with about the same number of detections in each."""
-    counts = dict(zip(*np.unique(detections["category_id"], return_counts=True)))
-    largest_first = sorted(categories, key=lambda category: counts.get(category, 0), reverse=True)
-    count = min(cpu_count(), len(categories))
-    return [sorted(largest_first[i::count]) for i in range(max(1, count))]
+def _by_hotcoco(images: list[dict], categories: list[dict], truth: np.ndarray, detections: np.ndarray) -> Curves:
+    from hotcoco import COCO, COCOeval
+
+    annotated = COCO.from_arrays(
+        images,
+        categories,
+        truth["image_id"],
+        truth["category_id"],
+        truth["bbox"],
+        area=truth["area"],
+        iscrowd=truth["iscrowd"],
+    )
+    # (K, 7): image, x, y, width, height, score, category; ids are positions, which a float holds exactly.
+    columns = [detections[name].astype(np.float64) for name in ("image_id", "bbox", "score", "category_id")]
+    evaluation = COCOeval(annotated, annotated.load_res(np.column_stack(columns)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    curves = evaluation.eval  # a copy, made at each access
+    return {"precision": curves["precision"], "recall": curves["recall"]}
 
 
-def evaluate_here(
-    images: int, truth: np.ndarray, detections: np.ndarray, category_ids: list[int]
-) -> dict[str, np.ndarray]:
-    """`evaluate_boxes` in this process, for images 1 to `images` and sorted category ids; it prints nothing."""
-    from faster_coco_eval import COCO, COCOeval_faster
+def _by_pycocotools(images: list[dict], categories: list[dict], truth: np.ndarray, detections: np.ndarray) -> Curves:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
-    image_ids = list(range(1, images + 1))
-    header = {"images": [{"id": i} for i in image_ids], "categories": [{"id": i, "name": str(i)} for i in category_ids]}
-    with contextlib.redirect_stdout(io.StringIO()), no_garbage_collection():
-        annotated, found = COCO(), COCO()
-        annotated.dataset = {**header, "annotations": annotations_of(truth)}
-        found.dataset = {**header, "annotations": annotations_of(detections)}
-        annotated.createIndex()
-        found.createIndex()
-        evaluation = COCOeval_faster(annotated, found, "bbox", print_function=lambda *_: None)
-        evaluation.params.imgIds = image_ids
-        evaluation.params.catIds = category_ids
+    with contextlib.redirect_stdout(io.StringIO()):
+        datasets = []
+        for rows in (truth, detections):
+            datasets.append(COCO())
+            datasets[-1].dataset = {"images": images, "categories": categories, "annotations": _dictionaries(rows)}
+            datasets[-1].createIndex()
+        evaluation = COCOeval(*datasets, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
     return {"precision": evaluation.eval["precision"], "recall": evaluation.eval["recall"]}
 
 
-def annotations_of(rows: np.ndarray) -> list[dict[str, Any]]:
-    """Annotations or detections as dictionaries for the library, with ids from 1."""
+def _dictionaries(rows: np.ndarray) -> list[dict[str, Any]]:
+    """Annotations or detections as dictionaries, with ids from 1."""
     columns = {name: rows[name].tolist() for name in rows.dtype.names or ()}
     columns["id"] = list(range(1, len(rows) + 1))
     if "area" not in columns:
         columns["area"] = (rows["bbox"][:, 2] * rows["bbox"][:, 3]).tolist()
     columns["iscrowd"] = rows["iscrowd"].astype(int).tolist() if "iscrowd" in columns else [0] * len(rows)
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
-
-
-@contextlib.contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """A context in which Python does not search for reference cycles.
-
-    The library makes millions of small objects and no cycles; the searches took a fifth of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

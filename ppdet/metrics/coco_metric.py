@@ -3,14 +3,22 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ppdet.metrics.coco_backend import evaluate_boxes
-from ppdet.metrics.coco_statistics import STATISTICS, mean
-from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results, truth_of_records
+from ppdet.metrics.coco_backend import backend_name, evaluate_boxes
+from ppdet.metrics.coco_statistics import STATISTICS, mean, summary_lines
+from ppdet.metrics.coco_truth import (
+    DETECTION,
+    detections_of_rows,
+    fit_to_images,
+    load_ground_truth,
+    read_results,
+    truth_of_records,
+)
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
@@ -71,7 +79,8 @@ class COCOMetric:
         else:
             image_ids, self._truth = load_ground_truth(anno_path)
         self._known = set(image_ids)
-        self._parts: list[np.ndarray]  # `detections`, in several arrays
+        self._parts: list[np.ndarray]  # `detections`, in several arrays, but for those of `_new`
+        self._new: list[tuple[np.ndarray, list[int], list[int]]]  # rows, counts and image ids that `update` got
         self._seen: dict[int, Size | None]  # the evaluated images by id, in their order
         self._fitted: np.ndarray  # the annotations, clipped to the images
         self._clipped = [0, 0]  # number of boxes that were clipped and left out, as last reported
@@ -91,6 +100,7 @@ class COCOMetric:
     @property
     def detections(self) -> np.ndarray:
         """All detections (M,), of type `coco_truth.DETECTION`, in the order in which they were added."""
+        self._convert()
         self._parts = [np.concatenate([np.empty(0, DETECTION), *self._parts])] if len(self._parts) != 1 else self._parts
         return self._parts[0]
 
@@ -111,6 +121,7 @@ class COCOMetric:
     def reset(self) -> None:
         """Remove all detections; the annotations are kept."""
         self._parts = []
+        self._new = []
         self._seen = {}
         self._evaluation = None
         self._seconds = 0.0
@@ -132,25 +143,39 @@ class COCOMetric:
             im_ids: image ids (N,) or (N, 1).
             sizes: (N, 2) heights and widths of the original images in pixels; None: boxes are not clipped.
         """
-        rows = np.asarray(rows, dtype=np.float64)
+        rows = np.array(rows, dtype=np.float64)
         rows = rows.reshape(-1, 6) if rows.size == 0 else rows
-        counts = np.asarray(rows_per_image, dtype=np.int64).reshape(-1)
-        ids = np.asarray(im_ids, dtype=np.int64).reshape(-1)
-        if rows.ndim != 2 or rows.shape[1] != 6 or counts.sum() != len(rows) or len(ids) != len(counts):
+        counts = np.asarray(rows_per_image, dtype=np.int64).reshape(-1).tolist()
+        ids = np.asarray(im_ids, dtype=np.int64).reshape(-1).tolist()
+        if rows.ndim != 2 or rows.shape[1] != 6 or sum(counts) != len(rows) or len(ids) != len(counts):
             raise ValueError(
                 f"COCOMetric.update: expected rows (M, 6), and N counts of sum M and N image ids, got rows "
-                f"{rows.shape}, {len(counts)} counts of sum {counts.sum()}, {len(ids)} image ids"
+                f"{rows.shape}, {len(counts)} counts of sum {sum(counts)}, {len(ids)} image ids"
             )
-        first = np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
-        kept = np.repeat(first, counts)
-        known = {} if sizes is None else {image: (int(h), int(w)) for image, (h, w) in zip(ids.tolist(), sizes)}
-        self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist(), known)
+        wrong = (rows[:, 0] >= len(self.category_ids)) & np.isfinite(rows).all(axis=1)
+        if wrong.any():
+            raise ValueError(
+                f"image {np.repeat(ids, counts)[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but "
+                f"{self.source} has {len(self.category_ids)} classes: num_classes does not fit the data set"
+            )
+        fresh: dict[int, Size | None] = {}
+        kept = []
+        for number, image in enumerate(ids):
+            kept.append(image not in self._seen and image not in fresh)
+            if kept[-1]:
+                fresh[image] = None if sizes is None else (int(sizes[number][0]), int(sizes[number][1]))
+        if not all(kept):
+            rows, counts, ids = rows[np.repeat(kept, counts)], list(compress(counts, kept)), list(fresh)
+        self._new.append((rows, counts, ids))
+        self._seen.update(fresh)
+        self._evaluation = None
 
     def extend(self, detections: np.ndarray, image_ids: Iterable[int], sizes: dict[int, Size] | None = None) -> None:
         """Add detections, for example another rank's `detections`, `image_ids` and `sizes`.
 
         Images that were added before are ignored together with their detections.
         """
+        self._convert()
         new = {int(i): (sizes or {}).get(int(i)) for i in image_ids if int(i) not in self._seen}
         self._parts.append(detections[np.isin(detections["image_id"], np.array(list(new), dtype=np.int64))])
         self._seen.update(new)
@@ -177,9 +202,8 @@ class COCOMetric:
         """
         image_ids = list(image_ids)
         found = read_results(results, name)
-        finite = np.isfinite(found["score"]) & np.isfinite(found["bbox"]).all(axis=1)
-        self._left_out += int((~finite).sum())
-        kept = finite
+        kept = np.isfinite(found["score"]) & np.isfinite(found["bbox"]).all(axis=1)
+        self._left_out += int((~kept).sum())
         for key, ids in (("image_id", image_ids), ("category_id", self.category_ids)):
             known = np.isin(found[key], np.array(ids, dtype=np.int64))
             kept = kept & known
@@ -223,14 +247,9 @@ class COCOMetric:
         numbers = self.compute()
         lines = [
             f"COCO bbox: {counted(len(self._seen), 'image')}, {counted(len(self.detections), 'detection')}, "
-            f"computed by faster-coco-eval in {self._seconds:.1f} s"
+            f"computed by {backend_name()} in {self._seconds:.1f} s"
         ]
-        titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
-        for name, (kind, iou, area, limit) in STATISTICS.items():
-            iou_text = "0.50:0.95" if iou is None else f"{iou:0.2f}"
-            lines.append(
-                f" {titles[kind]} @[ IoU={iou_text:<9} | area={area:>6s} | maxDets={limit:>3d} ] = {numbers[name]:0.3f}"
-            )
+        lines += summary_lines(numbers)
         if self.classwise:
             lines.append(self.classwise_table())
         return "\n".join(lines)
@@ -249,24 +268,16 @@ class COCOMetric:
         """Write `results` to a COCO result file; an existing file is replaced only by a complete one."""
         write_json(path, self.results)
 
-    def _to_detections(self, rows: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
-        """Rows (M, 6) in images of these ids (M,) as `coco_truth.DETECTION`; padding and NaN are left out."""
-        real = rows[:, 0] != -1
-        finite = np.isfinite(rows).all(axis=1)
-        self._left_out += int((real & ~finite).sum())
-        rows, image_ids = rows[real & finite], image_ids[real & finite]
-        wrong = rows[:, 0] >= len(self.category_ids)
-        if wrong.any():
-            raise ValueError(
-                f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.source} has "
-                f"{len(self.category_ids)} classes: num_classes does not fit the data set"
-            )
-        found = np.zeros(len(rows), dtype=DETECTION)
-        found["image_id"] = image_ids
-        found["category_id"] = np.array(self.category_ids, dtype=np.int64)[rows[:, 0].astype(np.int64)]
-        found["score"] = rows[:, 1]
-        found["bbox"] = np.concatenate([rows[:, 2:4], rows[:, 4:6] - rows[:, 2:4]], axis=1)
-        return found
+    def _convert(self) -> None:
+        """Move what `update` got to `_parts`, all at once, since NumPy's calls for each image take longer."""
+        if not self._new:
+            return
+        rows = np.concatenate([rows for rows, _, _ in self._new])
+        counts, ids = (np.concatenate([entry[i] for entry in self._new]).astype(np.int64) for i in (1, 2))
+        self._new = []
+        found, left_out = detections_of_rows(rows, np.repeat(ids, counts), self.category_ids)
+        self._left_out += left_out
+        self._parts.append(found)
 
     def _position(self, category_id: int) -> int:
         """Position of a category in the arrays of `_evaluate`, which are sorted by id."""
@@ -281,6 +292,7 @@ class COCOMetric:
                     f"{self.source}: image id {unknown[0]} is not in it ({len(unknown)} of "
                     f"{len(self._seen)} evaluated images): expected the annotations of the evaluated images"
                 )
+            self._convert()
             if self._left_out:
                 logger.warning("%d detections with NaN or infinity were left out", self._left_out)
             start = time.perf_counter()
@@ -302,9 +314,7 @@ class COCOMetric:
             logger.warning(
                 "%s: %d boxes reach beyond their images and are evaluated clipped to these, %d lie outside and are "
                 "left out, as in training",
-                self.source,
-                clipped[0] - clipped[1],
-                clipped[1],
+                *(self.source, clipped[0] - clipped[1], clipped[1]),
             )
         self._clipped = clipped
         return truth

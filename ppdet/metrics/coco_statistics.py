@@ -1,5 +1,6 @@
 """COCO's twelve numbers, as means of precision and recall."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,18 @@ def mean(
         values = values[..., category]
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else -1.0
+
+
+def summary_lines(numbers: Mapping[str, float]) -> list[str]:
+    """The twelve lines that pycocotools prints.
+
+    Args:
+        numbers: the number of each of `STATISTICS`, from 0 to 1, or -1.
+    """
+    titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
+    lines = []
+    for name, (kind, iou, area, limit) in STATISTICS.items():
+        span = "0.50:0.95" if iou is None else f"{iou:0.2f}"
+        where = f"IoU={span:<9} | area={area:>6s} | maxDets={limit:>3d}"
+        lines.append(f" {titles[kind]} @[ {where} ] = {numbers[name]:0.3f}")
+    return lines

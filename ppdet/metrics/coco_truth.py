@@ -43,6 +43,30 @@ def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
     return image_ids, truth[(found.image >= 0) & np.isfinite(found.xyxy).all(axis=1)]
 
 
+def detections_of_rows(rows: np.ndarray, image_ids: np.ndarray, category_ids: Sequence[int]) -> tuple[np.ndarray, int]:
+    """The detections of a detector as rows of a result file.
+
+    Args:
+        rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels; rows of class -1 are padding.
+        image_ids: (M,) the image of each row.
+        category_ids: COCO category id of each class.
+
+    Returns:
+        Detections (K,) of type `DETECTION`, and the number of rows with NaN or infinity, which are left out.
+    """
+    real = rows[:, 0] != -1
+    finite = np.isfinite(rows).all(axis=1)
+    kept = real & finite
+    rows = rows[kept]
+    found = np.zeros(len(rows), dtype=DETECTION)
+    found["image_id"] = image_ids[kept]
+    found["category_id"] = np.array(category_ids, dtype=np.int64)[rows[:, 0].astype(np.int64)]
+    found["score"] = rows[:, 1]
+    found["bbox"][:, :2] = rows[:, 2:4]
+    found["bbox"][:, 2:] = rows[:, 4:6] - rows[:, 2:4]
+    return found, int((real & ~finite).sum())
+
+
 def truth_of_records(records: Sequence[dict], category_ids: Sequence[int]) -> np.ndarray:
     """The annotations (M,) of type `TRUTH` in the records of a data set.
 

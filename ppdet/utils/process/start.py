@@ -5,16 +5,14 @@ import gc
 import multiprocessing
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
-from ppdet.utils.errors import UserError, WorkerError
-from ppdet.utils.process.stop import SIGNALS, signal_name, signals_later
+from ppdet.utils.errors import UserError
+from ppdet.utils.process.stop import SIGNALS, signal_name
 
 CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 StartMethod = Literal["auto", "fork", "spawn"]
@@ -77,69 +75,6 @@ def hidden_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def call_in_processes(function: Callable[[Any], Any], values: Sequence[Any], start: StartMethod = "auto") -> list[Any]:
-    """Return [function(value) for value in values], each computed in a process of its own.
-
-    No process outlives the call; if this process is killed, they end when they have computed.
-
-    Args:
-        function: the function to call. With spawn, it must be picklable: a function of a module, or a functools.partial
-            of one.
-
-    Raises:
-        WorkerError: a process died.
-    """
-    context = process_context(start)
-    processes: list[BaseProcess] = []
-    connections: list[Connection] = []
-    try:
-        for value in values:
-            ours, theirs = context.Pipe(duplex=False)
-            connections.append(ours)
-            inherited = list(connections) if context.get_start_method() == "fork" else []
-            process = context.Process(  # type: ignore[attr-defined]
-                target=_send_result, args=(function, value, theirs, inherited), daemon=True
-            )
-            with theirs, signals_later(), starting(context):
-                process.start()
-            processes.append(process)
-        return [_result(process, connection) for process, connection in zip(processes, connections)]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-        for connection in connections:
-            connection.close()
-
-
-def _result(process: BaseProcess, connection: Connection) -> Any:
-    try:
-        result, error, trace = connection.recv()
-    except (EOFError, OSError):
-        process.join()
-        how, is_short = cause_of_death(process)
-        advice = "perhaps because memory ran out: end other programs" if is_short else "a defect"
-        raise WorkerError(f"a process of the evaluation died ({how}), {advice}", None) from None
-    if error is not None:
-        raise error from RuntimeError(trace)
-    return result
-
-
-def _send_result(
-    function: Callable[[Any], Any], value: Any, connection: Connection, inherited: Sequence[Connection]
-) -> None:
-    for other in inherited:  # while one of them is open, nobody notices that the parent is gone
-        other.close()
-    parent_handles_signals()
-    answer: tuple[Any, Exception | None, str]
-    try:
-        answer = function(value), None, ""
-    except Exception as error:
-        answer = None, error, traceback.format_exc()
-    with contextlib.suppress(BrokenPipeError):  # the parent is gone
-        connection.send(answer)
 
 
 def parent_handles_signals() -> None:

@@ -3,18 +3,15 @@
 import gc
 import multiprocessing
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import wait_for_end
 
 from ppdet.data.loading.workers import WorkerPool
-from ppdet.utils.errors import UserError, WorkerError
-from ppdet.utils.process.start import call_in_processes, objects_stay_here, process_context
+from ppdet.utils.errors import UserError
+from ppdet.utils.process.start import objects_stay_here, process_context
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,10 +64,6 @@ def test_workers_of_a_reader(garbage):
     check(results, garbage)
 
 
-def test_processes_of_an_evaluation(garbage):
-    check(call_in_processes(collect, [0, 1]), garbage)
-
-
 def test_a_process_that_has_frozen_its_objects_keeps_them_so(garbage):
     gc.freeze()
     try:
@@ -81,10 +74,6 @@ def test_a_process_that_has_frozen_its_objects_keeps_them_so(garbage):
         gc.unfreeze()
 
 
-def test_spawned_processes_of_an_evaluation():
-    assert call_in_processes(abs, [-3], "spawn") == [3]
-
-
 def test_how_processes_start(monkeypatch):
     assert process_context().get_start_method() == "fork"
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -92,45 +81,3 @@ def test_how_processes_start(monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(UserError, match="worker_start is fork, which this system does not have: set it to auto or spa"):
         process_context("fork")
-
-
-def die(value):
-    if value == "raise":
-        raise KeyError("of the function")
-    if value > 1:
-        os.kill(os.getpid(), value)
-    return os.getppid()
-
-
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_a_process_of_an_evaluation_that_dies(start):
-    """It is one line that names the signal, and the other processes end with it."""
-    code = r"a process of the evaluation died \(signal {}\), {}"
-    before = multiprocessing.active_children()
-    with pytest.raises(WorkerError, match=code.format("SIGKILL", "perhaps because memory ran out: end other programs")):
-        call_in_processes(die, [1, signal.SIGKILL, 1], start)
-    with pytest.raises(WorkerError, match=code.format("SIGSEGV", "a defect")):
-        call_in_processes(die, [signal.SIGSEGV], start)
-    assert set(multiprocessing.active_children()) <= set(before)
-
-
-def test_a_process_of_an_evaluation_does_not_obey_the_signals_of_its_job():
-    assert call_in_processes(die, [signal.SIGTERM, signal.SIGINT]) == [os.getpid()] * 2
-
-
-def test_an_error_in_a_process_of_an_evaluation_is_raised_with_its_traceback():
-    with pytest.raises(KeyError, match="of the function") as caught:
-        call_in_processes(die, [1, "raise"])
-    assert "in die" in str(caught.value.__cause__)
-
-
-def test_processes_of_an_evaluation_end_when_their_parent_is_killed():
-    code = (
-        "import os, signal, sys, time; from ppdet.utils.process.start import call_in_processes\n"
-        "def work(value):\n os.write(1, b'%d\\n' % os.getpid()); time.sleep(0.5 * value); return bytes(10**6)\n"
-        "call_in_processes(work, [1, 1, 1])"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        children = [int(parent.stdout.readline()) for _ in range(3)]
-        parent.kill()
-    wait_for_end(children)
