@@ -30,6 +30,7 @@ from ppdet.utils.printable import printable
 REQUIRED = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
+    "msgspec": "msgspec",
     "pyyaml": "yaml",
     "tqdm": "tqdm",
     "typeguard": "typeguard",

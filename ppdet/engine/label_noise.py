@@ -17,7 +17,8 @@ from ppdet.data.classes import quote_names
 from ppdet.engine.results_file import read_results, set_image_ids, with_category_ids
 from ppdet.utils.boxes import pairwise_overlap, to_corners
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations, short_repr
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import short_repr
 from ppdet.utils.printable import counted, printable
 
 CERTAIN = 0.3  # score from which a detection may contradict a label

@@ -73,7 +73,7 @@ def _by_hotcoco(images: list[dict], categories: list[dict], truth: np.ndarray, d
     evaluation = COCOeval(annotated, annotated.load_res(np.column_stack(columns)), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
-    curves = evaluation.eval  # a copy, made at each access
+    curves: Any = evaluation.eval  # a copy, made at each access
     return {"precision": curves["precision"], "recall": curves["recall"]}
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from ppdet.utils.boxes import clip_to_image, to_corners, to_sizes
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, short_repr
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import column, image_ids_of, integers, load_coco, short_repr
 
 # Ids are integers of 64 bits, which a float cannot represent. bbox: x, y, width, height in pixels.
 DETECTION = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("score", "f8"), ("bbox", "f8", 4)])
@@ -28,7 +29,7 @@ def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
     Raises:
         DataError: the file is not valid; one line names the file and the entry.
     """
-    content = load_coco_json(path)
+    content = load_coco(path)
     image_ids = image_ids_of(content, path)
     rows: Any = content.get("annotations")
     found = Annotations([] if rows is None else rows, image_ids=image_ids, category_ids=(), path=path)

@@ -8,7 +8,8 @@ from ppdet.core.workspace import load_config
 from ppdet.data.sources import ImageFolder
 from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.errors import DataError as AnyDataError
-from ppdet.utils.formats.coco_file import Annotations, coco_categories, load_coco_json
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import coco_categories, load_coco_json
 
 CONTENT = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "größe"}]}
 

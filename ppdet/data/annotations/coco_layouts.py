@@ -8,14 +8,8 @@ import numpy as np
 from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, Objects, box_around
 from ppdet.data.annotations.parsing import size_of
 from ppdet.data.annotations.tool_splits import split_of_name
-from ppdet.utils.formats.coco_file import (
-    Annotations,
-    clean_name,
-    coco_categories,
-    file_names_of,
-    image_ids_of,
-    load_coco_json,
-)
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import clean_name, coco_categories, file_names_of, image_ids_of, load_coco_json
 
 OWN_FIELDS = ("id", "image_id", "category_id", "bbox", "area")  # of an annotation; all others are kept as they are
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppdet.utils.errors import DataError, UserError
-from ppdet.utils.formats.coco_file import LARGEST_NUMBER, clean_name
+from ppdet.utils.formats.coco_annotations import LARGEST_NUMBER
+from ppdet.utils.formats.coco_file import clean_name
 from ppdet.utils.printable import printable
 from ppdet.utils.ranges import MAX_CLASSES
 

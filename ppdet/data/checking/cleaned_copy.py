@@ -17,7 +17,7 @@ from ppdet.utils.disk.files import copy_file, write_json
 from ppdet.utils.disk.folders import whole_folder
 from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations
+from ppdet.utils.formats.coco_annotations import Annotations
 
 
 def write_cleaned_copy(

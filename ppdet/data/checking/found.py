@@ -14,7 +14,7 @@ from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap
 from ppdet.utils.disk.images import files_below, is_image_name
-from ppdet.utils.formats.coco_file import Annotations
+from ppdet.utils.formats.coco_annotations import Annotations
 from ppdet.utils.printable import counted, printable
 
 DOUBLED = 0.9  # IoU from which two boxes of one class count as one object drawn twice

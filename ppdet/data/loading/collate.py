@@ -76,7 +76,7 @@ class SampleSource:
     """
 
     def __init__(
-        self, records: list[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
+        self, records: Sequence[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
     ) -> None:
         self.records = records
         self.whole = transforms

@@ -10,7 +10,7 @@ from ppdet.data import data_checks
 from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import have_area
 from ppdet.utils.errors import ImageError
-from ppdet.utils.formats.coco_file import Annotations
+from ppdet.utils.formats.coco_annotations import Annotations
 from ppdet.utils.printable import counted
 
 MAX_FILES = 200  # image files whose size is read while annotations are checked
@@ -88,7 +88,7 @@ class UsableBoxes:
             sizes = images.widths, images.heights
             listed = data_checks.RawBoxes(found.xyxy[rows], found.image[rows], *sizes, images.names)
             listed = _with_sizes_of_files(listed, images.files)
-            texts += data_checks.box_findings(listed, [found.image_ids[row] for row in rows.tolist()])
+            texts += data_checks.box_findings(listed, found.image_ids[rows].tolist())
         return texts
 
     def _marks(self) -> str:

@@ -9,15 +9,17 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_boxes import MAX_SIDE, UsableBoxes
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.data.sources.records import Records
 from ppdet.utils.disk.images import find_images, no_image_error
 from ppdet.utils.errors import DataError
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_columns import ImageColumns
 from ppdet.utils.formats.coco_file import (
-    Annotations,
     coco_categories,
     column,
     file_names_of,
     image_ids_of,
-    load_coco_json,
+    load_coco,
     short_repr,
 )
 from ppdet.utils.logger import get_logger
@@ -96,7 +98,7 @@ class COCODataSet(DetectionDataset):
         self.anno_path = join_path(dataset_dir, anno_path)
         self.image_dir = join_path(dataset_dir, image_dir)
 
-        content = load_coco_json(self.anno_path)
+        content = load_coco(self.anno_path)
         self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.image_dir, self.anno_path)
         if not os.path.isdir(self.image_dir):
@@ -121,7 +123,15 @@ class COCODataSet(DetectionDataset):
         elif sample_num >= 0:
             kept = kept[:sample_num]
         require_repeatable(len(kept), repeat)
-        self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
+        columns = {"gt_bbox": boxes.xyxy, "gt_class": boxes.classes, "is_crowd": boxes.crowd}
+        self.records = Records(
+            ids=np.array(images.ids),
+            files=images.files,
+            sizes=np.stack([images.heights, images.widths], axis=1),
+            starts=boxes.starts,
+            boxes={name: column for name, column in columns.items() if name in data_fields},
+            kept=np.tile(kept, repeat),
+        )
         if not self.records:
             reason = self.findings[0] if self.findings else "check sample_num"
             reason = f"({boxes.report()}): {reason}" if images.ids else "(it lists none)"
@@ -149,7 +159,7 @@ class COCODataSet(DetectionDataset):
             return [], []
         return coco_categories(content, str(self.anno_path))
 
-    def _annotations(self, content: dict[str, Any]) -> list:
+    def _annotations(self, content: dict[str, Any]) -> Any:
         has_any = self.supervised and content.get("annotations") is not None
         return content["annotations"] if has_any else []
 
@@ -159,28 +169,12 @@ class COCODataSet(DetectionDataset):
         paths = find_images(folder)
         paths = paths[:sample_num] if sample_num >= 0 else paths
         require_repeatable(len(paths), repeat)
-        paths = paths * repeat
         if not paths:
             raise no_image_error(folder)  # sample_num is 0
         self.anno_path, self.category_ids, self.class_names = None, [], []
-        self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
+        count = len(paths)
+        self.records = Records(ids=np.arange(count), files=paths, kept=np.tile(np.arange(count), repeat))
         logger.info("%s: %s without labels", os.path.basename(folder) or folder, counted(len(paths), "image"))
-
-    def _record(self, i: int, images: "_Images", boxes: "UsableBoxes", data_fields: Sequence[str]) -> dict:
-        record = {
-            "im_id": np.array([images.ids[i]], dtype=np.int64),
-            "im_file": images.files[i],
-            "h": int(images.heights[i]),
-            "w": int(images.widths[i]),
-        }
-        span = slice(boxes.starts[i], boxes.starts[i + 1])
-        if "gt_bbox" in data_fields:
-            record["gt_bbox"] = boxes.xyxy[span]
-        if "gt_class" in data_fields:
-            record["gt_class"] = boxes.classes[span]
-        if "is_crowd" in data_fields:
-            record["is_crowd"] = boxes.crowd[span]
-        return record
 
 
 @register
@@ -197,8 +191,9 @@ class _Images:
         rows = content["images"]
         self.names = file_names_of(content, path)
         self.files = [image_path(folder, name) for name in self.names]
-        self.widths = self._side(rows, "width", path)
-        self.heights = self._side(rows, "height", path)
+        listed = (rows.widths, rows.heights) if isinstance(rows, ImageColumns) else (rows, rows)
+        self.widths = self._side(listed[0], "width", path)
+        self.heights = self._side(listed[1], "height", path)
 
     def repeated(self) -> str:
         """One line about images that name the same file; "" if there are none."""
@@ -214,9 +209,9 @@ class _Images:
             "comes with its own boxes only, so that the objects of the other are learned as background: merge them"
         )
 
-    def _side(self, rows: list, key: str, path: str) -> np.ndarray:
+    def _side(self, rows: list | np.ndarray, key: str, path: str) -> np.ndarray:
         """Widths or heights (N,) in pixels."""
-        values = column(rows, key, "image", path)
+        values = column(rows, key, "image", path) if isinstance(rows, list) else rows.tolist()
         try:
             sides = np.array(values, dtype=np.float64)
             right = (sides >= 1) & (sides <= MAX_SIDE) if sides.shape == (len(values),) else np.zeros(1, bool)

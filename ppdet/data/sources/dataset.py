@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ppdet.data.sources.records import Records
 from ppdet.utils.errors import DataError
 from ppdet.utils.shipped_data import how_to_get
 
@@ -28,7 +29,7 @@ class DetectionDataset:
         findings: sentences about what looks wrong in the data; training and evaluation log them as warnings.
     """
 
-    records: list[dict]
+    records: Sequence[dict]
     class_names: list[str]
     category_ids: list[int]
     has_category_ids: bool = True
@@ -57,6 +58,9 @@ class DetectionDataset:
 
     def _renumber(self, new: np.ndarray) -> None:
         """Make class i class new[i] in all records."""
+        if isinstance(self.records, Records):
+            self.records.renumber(new)
+            return
         for record in {id(record): record for record in self.records}.values():  # a repeated record is one object
             if "gt_class" in record:
                 record["gt_class"] = new[record["gt_class"]]

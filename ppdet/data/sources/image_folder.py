@@ -9,6 +9,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.data.sources.records import Records
 from ppdet.utils.disk.files import NUL_ADVICE, lines_of, read_text
 from ppdet.utils.disk.images import find_images
 from ppdet.utils.errors import DataError
@@ -52,10 +53,10 @@ class ImageFolder(DetectionDataset):
         self.image_dir = join_path(dataset_dir, image_dir) if dataset_dir or image_dir else None
         self.sample_num = sample_num
         self.category_ids, self.class_names = self._read_classes(dataset_dir, anno_path)
-        self._records: list[dict] | None = None
+        self._records: Sequence[dict] | None = None
 
     @property
-    def records(self) -> list[dict]:  # type: ignore[override]  # read-only here
+    def records(self) -> Sequence[dict]:  # type: ignore[override]  # read-only here
         """See DetectionDataset."""
         if self._records is None:
             records = self._make_records(self._scan())
@@ -69,12 +70,10 @@ class ImageFolder(DetectionDataset):
         """Detect on these files, in this order, with the image ids 0, 1, … Readers skip files that cannot be read."""
         self._records = self._make_records(paths)
 
-    def _make_records(self, paths: Sequence[str]) -> list[dict]:
+    def _make_records(self, paths: Sequence[str]) -> Records:
         if isinstance(paths, (str, bytes)) or not len(paths):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
-        return [
-            {"im_id": np.array([i], dtype=np.int64), "im_file": join_path(None, path)} for i, path in enumerate(paths)
-        ]
+        return Records(ids=np.arange(len(paths)), files=[join_path(None, path) for path in paths])
 
     def _scan(self) -> list[str]:
         if self.image_dir is None:

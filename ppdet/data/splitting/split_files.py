@@ -15,7 +15,8 @@ import numpy as np
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.boxes import have_area
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations, coco_categories, image_ids_of, load_coco_json
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import coco_categories, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import printable
 

@@ -16,13 +16,8 @@ from ppdet.data.checking.listed_split import find_image_dir
 from ppdet.data.sources.coco_dataset import image_path
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
-from ppdet.utils.formats.coco_file import (
-    Annotations,
-    coco_categories,
-    file_names_of,
-    image_ids_of,
-    load_coco_json,
-)
+from ppdet.utils.formats.coco_annotations import Annotations
+from ppdet.utils.formats.coco_file import coco_categories, file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -83,7 +83,7 @@ def is_same_file(one: DetectionDataset, other: DetectionDataset) -> bool:
 
 def boxes_by_class(dataset: DetectionDataset) -> np.ndarray | None:
     """Return the number of boxes of each class, (classes,); None if records have no classes."""
-    records = {id(record): record for record in dataset.records}.values()  # `repeat` lists the same object again
+    records = {record["im_id"].item(): record for record in dataset.records}.values()  # `repeat` lists images again
     labels = [record["gt_class"] for record in records if "gt_class" in record]
     if not labels:
         return None

@@ -1,0 +1,37 @@
+"""Many texts as two arrays, which processes share without copies and files keep as they are."""
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+
+class PackedTexts(Sequence[str]):
+    """N texts, one after the other in UTF-8. Lone surrogates, as names of files may have, are kept.
+
+    Args:
+        data: (M,) uint8, the bytes of all texts.
+        ends: (N + 1,) int64: text i is data[ends[i]:ends[i + 1]].
+    """
+
+    def __init__(self, data: np.ndarray, ends: np.ndarray) -> None:
+        self.data = data
+        self.ends = ends
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "PackedTexts":
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        return self.data[self.ends[place] : self.ends[place + 1]].tobytes().decode("utf-8", "surrogatepass")
