@@ -8,9 +8,10 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_boxes import MAX_SIDE, UsableBoxes
-from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.data.sources.dataset import DetectionDataset, image_folder, images_below, join_path, require_folder
 from ppdet.data.sources.records import Records
-from ppdet.utils.disk.images import find_images, no_image_error
+from ppdet.utils.disk.images import no_image_error
+from ppdet.utils.disk.storage import is_url
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_annotations import Annotations
 from ppdet.utils.formats.coco_columns import ImageColumns
@@ -49,7 +50,8 @@ class COCODataSet(DetectionDataset):
 
     Args:
         dataset_dir: folder of the data set, to which the next two paths are relative.
-        image_dir: folder of the images.
+        image_dir: folder of the images; or its URL in object storage, such as s3://bucket/images, for which fsspec and
+            the storage's own package, such as s3fs, are installed.
         anno_path: the JSON file.
         data_fields: fields of the records, some of image, gt_bbox, gt_class, is_crowd.
         sample_num: use only this many images, the first ones in the file; -1 for all.
@@ -91,17 +93,17 @@ class COCODataSet(DetectionDataset):
         if not anno_path:
             if supervised:
                 raise ValueError(f"{name}.anno_path is not set: name the annotation file, relative to dataset_dir")
-            self._read_folder(join_path(dataset_dir, image_dir), sample_num, repeat)
+            self._read_folder(image_folder(dataset_dir, image_dir), sample_num, repeat)
             return
+        self.image_dir = image_folder(dataset_dir, image_dir)
         if dataset_dir:
             require_folder(join_path(dataset_dir, None))
         self.anno_path = join_path(dataset_dir, anno_path)
-        self.image_dir = join_path(dataset_dir, image_dir)
 
         content = load_coco(self.anno_path)
         self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.image_dir, self.anno_path)
-        if not os.path.isdir(self.image_dir):
+        if not os.path.isdir(self.image_dir) and not is_url(self.image_dir):
             advice = how_to_get(self.image_dir, "check COCODataSet.image_dir")
             raise DataError(f"image folder {self.image_dir} does not exist: {advice}")
         wants_boxes = any(field != "image" for field in data_fields)
@@ -165,8 +167,7 @@ class COCODataSet(DetectionDataset):
 
     def _read_folder(self, folder: str, sample_num: int, repeat: int) -> None:
         """Use all images in a folder, without labels."""
-        require_folder(folder)
-        paths = find_images(folder)
+        paths = images_below(folder)
         paths = paths[:sample_num] if sample_num >= 0 else paths
         require_repeatable(len(paths), repeat)
         if not paths:
@@ -234,7 +235,12 @@ def require_repeatable(images: int, repeat: int) -> None:
 
 
 def image_path(folder: str, name: str) -> str:
-    """The path of the image `name` in `folder`. Names with backslashes, written on Windows, are found elsewhere too."""
+    """The path of the image `name` in `folder`, or its URL, if `folder` is one.
+
+    Names with backslashes, written on Windows, are found elsewhere too.
+    """
+    if is_url(folder):
+        return f"{folder}/{name}"
     path = os.path.join(folder, name)
     if "\\" in name and os.sep != "\\" and not os.path.exists(path):
         return os.path.join(folder, name.replace("\\", "/"))

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.data.sources.records import Records
+from ppdet.utils.disk.images import find_images, is_image_name, no_image_error
+from ppdet.utils.disk.remote_files import find_remote
+from ppdet.utils.disk.storage import is_url
 from ppdet.utils.errors import DataError
 from ppdet.utils.shipped_data import how_to_get
 
@@ -123,6 +126,34 @@ def require_boxes(dataset: DetectionDataset) -> None:
 def join_path(folder: str | None, path: str | None) -> str:
     """Return `path`, relative to `folder`, as an absolute path; `~` is expanded."""
     return os.path.abspath(os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(path or "")))
+
+
+def image_folder(dataset_dir: str | None, image_dir: str | None) -> str:
+    """Return the absolute path of the images' folder, or its URL without a slash at the end.
+
+    Raises:
+        DataError: `dataset_dir` is a URL.
+    """
+    if image_dir and is_url(image_dir):
+        return image_dir.rstrip("/")
+    if dataset_dir and is_url(dataset_dir):
+        raise DataError(f"dataset_dir is {dataset_dir}: annotations are read from this disk; give image_dir the URL")
+    return join_path(dataset_dir, image_dir)
+
+
+def images_below(folder: str) -> list[str]:
+    """Sorted paths or URLs of all images in a folder and its subfolders.
+
+    Raises:
+        DataError: there is no image, or no such folder.
+    """
+    if not is_url(folder):
+        require_folder(folder)
+        return find_images(folder)
+    urls = [url for url in find_remote(folder) if is_image_name(url)]
+    if not urls:
+        raise no_image_error(folder)
+    return urls
 
 
 def require_folder(path: str) -> None:

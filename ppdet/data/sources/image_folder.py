@@ -8,10 +8,9 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
-from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.data.sources.dataset import DetectionDataset, image_folder, images_below, join_path
 from ppdet.data.sources.records import Records
 from ppdet.utils.disk.files import NUL_ADVICE, lines_of, read_text
-from ppdet.utils.disk.images import find_images
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
 from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco_json
@@ -35,7 +34,7 @@ class ImageFolder(DetectionDataset):
     Args:
         dataset_dir: folder whose images are used, with its subfolders and in sorted order, unless `set_images` is
             called.
-        image_dir: use this subfolder of dataset_dir instead.
+        image_dir: use this subfolder of dataset_dir instead; or a URL, as in COCODataSet.
         anno_path: file of the class names, a COCO JSON or a text file with one name per line; relative to dataset_dir
             or to the working directory. If COCO's own file is missing, COCO's names are used. A text file has no
             category ids: those stored with the weights are used, or else 0, 1, …
@@ -50,7 +49,7 @@ class ImageFolder(DetectionDataset):
         anno_path: str | None = None,
         sample_num: int = -1,
     ) -> None:
-        self.image_dir = join_path(dataset_dir, image_dir) if dataset_dir or image_dir else None
+        self.image_dir = image_folder(dataset_dir, image_dir) if dataset_dir or image_dir else None
         self.sample_num = sample_num
         self.category_ids, self.class_names = self._read_classes(dataset_dir, anno_path)
         self._records: Sequence[dict] | None = None
@@ -73,13 +72,12 @@ class ImageFolder(DetectionDataset):
     def _make_records(self, paths: Sequence[str]) -> Records:
         if isinstance(paths, (str, bytes)) or not len(paths):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
-        return Records(ids=np.arange(len(paths)), files=[join_path(None, path) for path in paths])
+        return Records(ids=np.arange(len(paths)), files=[image_folder(None, path) for path in paths])
 
     def _scan(self) -> list[str]:
         if self.image_dir is None:
             raise DataError("ImageFolder has no images: set TestDataset.dataset_dir or give image paths")
-        require_folder(self.image_dir)
-        return find_images(self.image_dir)
+        return images_below(self.image_dir)
 
     def _read_classes(self, dataset_dir: str | None, anno_path: str | None) -> tuple[list[int], list[str]]:
         if not anno_path:

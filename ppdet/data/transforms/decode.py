@@ -15,6 +15,8 @@ from ppdet.data.transforms.geometry.random_sizes import RandomResize
 from ppdet.data.transforms.geometry.resize import Resize, Size
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.disk.files import open_regular, read_regular
+from ppdet.utils.disk.remote_files import read_remote
+from ppdet.utils.disk.storage import is_url
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import warn_once
@@ -137,8 +139,14 @@ def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> n
 
 
 def read_file(path: str, most: int | None = None) -> bytes:
-    """Return the bytes of an image file, or the first `most` of them; ImageError if it cannot be read."""
+    """Return the bytes of an image file, or the first `most` of them; ImageError if it cannot be read.
+
+    Args:
+        path: a path, or the URL of a file in object storage.
+    """
     try:
+        if is_url(path):
+            return read_remote(path, LARGEST_FILE)[:most]
         if most is None:
             return read_regular(path, LARGEST_FILE)
         with open_regular(path) as file:

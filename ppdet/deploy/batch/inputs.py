@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppdet.deploy.batch.storage import absolute, is_local, open_file, open_storage, read_file, shortened, storage_errors
 from ppdet.utils.disk.images import (
     LARGEST_LIST,
     files_below,
@@ -21,6 +20,7 @@ from ppdet.utils.disk.images import (
     require_few_paths,
     require_short_path,
 )
+from ppdet.utils.disk.storage import absolute, is_local, open_file, open_storage, read_file, shortened, storage_errors
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:

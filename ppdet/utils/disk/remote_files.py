@@ -1,0 +1,114 @@
+"""Reading the files of data sets from object storage, with retries, and with copies of some of them on this disk."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from ppdet.utils.disk.cache import cache_folder
+from ppdet.utils.disk.files import atomic_path, read_regular
+from ppdet.utils.disk.storage import open_storage, read_file, shortened, storage_errors
+from ppdet.utils.errors import DataError, UserError
+from ppdet.utils.extras import require_package
+
+SIZE_VARIABLE = "PPDET_IMAGE_CACHE_GIB"
+DEFAULT_GIB = "20"
+SHARDS = 256  # folders of the cache, each with an equal part of its size, so that nobody lists all copies
+PAUSES = (0.5, 2.0)  # seconds before a file is asked for again
+
+
+def read_remote(url: str, largest: int) -> bytes:
+    """Return the bytes of a file in object storage, from its copy on this disk if there is one.
+
+    Copies are kept in the folder images of PPDET_CACHE_HOME (~/.cache/ppdet), up to PPDET_IMAGE_CACHE_GIB (20) GiB.
+    Those that were not read for the longest time are removed first. With 0, and where the folder cannot be written,
+    there are no copies. A copy is used for as long as it is there: images in object storage are expected not to change.
+
+    Raises:
+        OSError: the file does not exist, is larger than `largest` bytes, or could not be read three times.
+        DataError: the kind of storage is unknown, or a package is not installed.
+    """
+    copy = _copy_of(url)
+    if copy is not None:
+        with contextlib.suppress(OSError):
+            data = read_regular(copy, largest)
+            os.utime(copy)
+            return data
+    data = _fetch(url, largest)
+    if copy is not None:
+        with contextlib.suppress(OSError):  # a full disk
+            with atomic_path(copy) as temporary:
+                temporary.write_bytes(data)
+            _shrink(copy.parent, cache_bytes() / SHARDS)
+    return data
+
+
+def find_remote(url: str) -> list[str]:
+    """Return the sorted URLs of all files below a folder in object storage.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    require_package(DataError, "fsspec")
+    fs, path = open_storage(url)
+    with storage_errors(url):
+        names = fs.find(path)
+    folder, top = path.rstrip("/"), url.rstrip("/")
+    return sorted(top + name.removeprefix(folder) for name in names)
+
+
+def cache_bytes() -> float:
+    """The size that all copies together may have.
+
+    Raises:
+        DataError: the environment variable is not a number.
+    """
+    text = os.environ.get(SIZE_VARIABLE) or DEFAULT_GIB
+    with contextlib.suppress(ValueError):
+        if float(text) >= 0:
+            return float(text) * 2**30
+    raise DataError(f"the environment variable {SIZE_VARIABLE} is {text!r}: expected a number of GiB, 0 for no copies")
+
+
+def _copy_of(url: str) -> Path | None:
+    """Where the copy of a file is kept; None if there are no copies."""
+    if not cache_bytes():
+        return None
+    name = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+    folder = cache_folder(f"images/{int(name[:8], 16) % SHARDS:02x}")
+    return None if folder is None else folder / name
+
+
+def _fetch(url: str, largest: int) -> bytes:
+    require_package(DataError, "fsspec")
+    fs, path = open_storage(url)
+    for pause in (*PAUSES, None):
+        try:
+            return read_file(fs, path, largest)
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from None
+        except UserError:
+            raise OSError(errno.EFBIG, f"larger than the {largest:,} bytes that are read of such a file", url) from None
+        except Exception as error:  # each storage library has its own classes
+            if pause is None or isinstance(error, (PermissionError, IsADirectoryError)):
+                text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+                raise OSError(errno.EIO, shortened(text, 200), url) from None
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _shrink(folder: Path, size: float) -> None:
+    """Remove the files of a folder that were not used for the longest time, until the others have `size` bytes."""
+    files = []
+    for entry in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):  # another process removes files too
+            status = entry.stat()
+            files.append((status.st_mtime, status.st_size, entry.path))
+    total = sum(bytes_ for _, bytes_, _ in files)
+    for _, bytes_, path in sorted(files):
+        if total <= size:
+            return
+        Path(path).unlink(missing_ok=True)
+        total -= bytes_
