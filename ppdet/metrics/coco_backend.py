@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.utils.errors import DataError
+from ppdet.utils.extras import not_installed
+
 Curves = dict[str, np.ndarray]
 
 
@@ -15,6 +18,12 @@ def backend_name() -> str:
     """The library that evaluates: hotcoco; pycocotools, which is slower, if only that is installed."""
     only_pycocotools = not importlib.util.find_spec("hotcoco") and importlib.util.find_spec("pycocotools")
     return "pycocotools" if only_pycocotools else "hotcoco"
+
+
+def require_hotcoco() -> None:
+    """Raise DataError if hotcoco is not installed, as where there is only pycocotools."""
+    if importlib.util.find_spec("hotcoco") is None:
+        raise DataError(not_installed(["hotcoco"]))
 
 
 def evaluate_boxes(
@@ -40,12 +49,32 @@ def evaluate_boxes(
     images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))
     truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
     evaluate = _by_hotcoco if backend_name() == "hotcoco" else _by_pycocotools
-    return evaluate(
-        [{"id": number} for number in range(1, len(images) + 1)],
-        [{"id": number, "name": str(number)} for number in range(1, len(categories) + 1)],
-        truth,
-        detections,
+    return evaluate(truth, detections, len(images), len(categories))
+
+
+def hotcoco_evaluation(truth: np.ndarray, detections: np.ndarray, images: int, categories: int) -> Any:
+    """Match detections with annotations; hotcoco's `COCOeval` after `evaluate`.
+
+    Args:
+        truth: annotations (M,) of type `coco_truth.TRUTH`, whose ids are 1 to `images` and 1 to `categories`.
+        detections: (K,) of type `coco_truth.DETECTION` with such ids.
+    """
+    from hotcoco import COCO, COCOeval
+
+    annotated = COCO.from_arrays(
+        *_header(images, categories),
+        truth["image_id"],
+        truth["category_id"],
+        truth["bbox"],
+        area=truth["area"],
+        iscrowd=truth["iscrowd"],
     )
+    # (K, 7): image, x, y, width, height, score, category; ids are positions, which a float holds exactly.
+    columns = [detections[name].astype(np.float64) for name in ("image_id", "bbox", "score", "category_id")]
+    found = annotated.load_res(np.column_stack(columns) if len(detections) else [])
+    evaluation = COCOeval(annotated, found, "bbox")
+    evaluation.evaluate()
+    return evaluation
 
 
 def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -56,36 +85,31 @@ def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> n
     return rows
 
 
-def _by_hotcoco(images: list[dict], categories: list[dict], truth: np.ndarray, detections: np.ndarray) -> Curves:
-    from hotcoco import COCO, COCOeval
-
-    annotated = COCO.from_arrays(
-        images,
-        categories,
-        truth["image_id"],
-        truth["category_id"],
-        truth["bbox"],
-        area=truth["area"],
-        iscrowd=truth["iscrowd"],
+def _header(images: int, categories: int) -> tuple[list[dict], list[dict]]:
+    """Images and categories as the libraries want them. hotcoco looks for classes by their names, too."""
+    return (
+        [{"id": i, "file_name": "", "width": 1, "height": 1} for i in range(1, images + 1)],
+        [{"id": i, "name": str(i)} for i in range(1, categories + 1)],
     )
-    # (K, 7): image, x, y, width, height, score, category; ids are positions, which a float holds exactly.
-    columns = [detections[name].astype(np.float64) for name in ("image_id", "bbox", "score", "category_id")]
-    evaluation = COCOeval(annotated, annotated.load_res(np.column_stack(columns)), "bbox")
-    evaluation.evaluate()
+
+
+def _by_hotcoco(truth: np.ndarray, detections: np.ndarray, images: int, categories: int) -> Curves:
+    evaluation = hotcoco_evaluation(truth, detections, images, categories)
     evaluation.accumulate()
-    curves: Any = evaluation.eval  # a copy, made at each access
+    curves = evaluation.eval  # a copy, made at each access
     return {"precision": curves["precision"], "recall": curves["recall"]}
 
 
-def _by_pycocotools(images: list[dict], categories: list[dict], truth: np.ndarray, detections: np.ndarray) -> Curves:
+def _by_pycocotools(truth: np.ndarray, detections: np.ndarray, images: int, categories: int) -> Curves:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    datasets = []
     with contextlib.redirect_stdout(io.StringIO()):
-        datasets = []
         for rows in (truth, detections):
+            header = dict(zip(("images", "categories"), _header(images, categories)))
             datasets.append(COCO())
-            datasets[-1].dataset = {"images": images, "categories": categories, "annotations": _dictionaries(rows)}
+            datasets[-1].dataset = {**header, "annotations": _dictionaries(rows)}
             datasets[-1].createIndex()
         evaluation = COCOeval(*datasets, "bbox")
         evaluation.evaluate()

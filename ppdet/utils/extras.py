@@ -22,7 +22,6 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "data": {"defusedxml": "defusedxml", "globox": "globox", "imagehash": "imagehash"},
     "batch": {"fsspec": "fsspec", "pyarrow": "pyarrow", "ray": "ray"},
     "albumentations": {"albumentations": "albumentations"},
-    "report": {"hotcoco": "hotcoco"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "vdl": {"visualdl": "visualdl"},
     "wandb": {"wandb": "wandb"},

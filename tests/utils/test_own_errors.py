@@ -9,7 +9,7 @@ import pytest
 
 from ppdet.data.loading.collate import SampleSource, Task
 from ppdet.data.transforms.composing.compose import Compose
-from ppdet.utils.disk.storage import storage_errors
+from ppdet.utils.disk.object_storage import storage_errors
 from ppdet.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

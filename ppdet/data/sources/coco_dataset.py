@@ -11,7 +11,7 @@ from ppdet.data.sources.coco_boxes import MAX_SIDE, UsableBoxes
 from ppdet.data.sources.dataset import DetectionDataset, image_folder, images_below, join_path, require_folder
 from ppdet.data.sources.records import Records
 from ppdet.utils.disk.images import no_image_error
-from ppdet.utils.disk.storage import is_url
+from ppdet.utils.disk.object_storage import is_url
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_annotations import Annotations
 from ppdet.utils.formats.coco_columns import ImageColumns

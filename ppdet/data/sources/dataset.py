@@ -7,8 +7,8 @@ import numpy as np
 
 from ppdet.data.sources.records import Records
 from ppdet.utils.disk.images import find_images, is_image_name, no_image_error
+from ppdet.utils.disk.object_storage import is_url
 from ppdet.utils.disk.remote_files import find_remote
-from ppdet.utils.disk.storage import is_url
 from ppdet.utils.errors import DataError
 from ppdet.utils.shipped_data import how_to_get
 

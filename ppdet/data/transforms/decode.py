@@ -15,8 +15,8 @@ from ppdet.data.transforms.geometry.random_sizes import RandomResize
 from ppdet.data.transforms.geometry.resize import Resize, Size
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.disk.files import open_regular, read_regular
+from ppdet.utils.disk.object_storage import is_url
 from ppdet.utils.disk.remote_files import read_remote
-from ppdet.utils.disk.storage import is_url
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import warn_once

@@ -20,7 +20,15 @@ from ppdet.utils.disk.images import (
     require_few_paths,
     require_short_path,
 )
-from ppdet.utils.disk.storage import absolute, is_local, open_file, open_storage, read_file, shortened, storage_errors
+from ppdet.utils.disk.object_storage import (
+    absolute,
+    is_local,
+    open_file,
+    open_storage,
+    read_file,
+    shortened,
+    storage_errors,
+)
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ppdet.deploy.batch.inputs import column_array, open_parquet
 from ppdet.deploy.batch.storage import require_scheme
 from ppdet.utils.disk.images import LONGEST_PATH
-from ppdet.utils.disk.storage import is_local, is_url, locate, open_storage, read_file, shortened
+from ppdet.utils.disk.object_storage import is_local, is_url, locate, open_storage, read_file, shortened
 from ppdet.utils.errors import UserError
 
 LARGEST_IMAGE = 2**30  # bytes of an image file from object storage or from a table

@@ -8,7 +8,15 @@ from typing import Any
 
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.disk.lock import locked
-from ppdet.utils.disk.storage import absolute, is_local, open_file, open_storage, read_file, shortened, storage_errors
+from ppdet.utils.disk.object_storage import (
+    absolute,
+    is_local,
+    open_file,
+    open_storage,
+    read_file,
+    shortened,
+    storage_errors,
+)
 from ppdet.utils.errors import DataError
 
 # A list of images may come from a stranger. URLs of these kinds name files of this machine and objects in storage that

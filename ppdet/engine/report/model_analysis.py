@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppdet.engine.report.judged_boxes import CORRECT, MISSED, error_kinds
+from ppdet.metrics.coco_backend import hotcoco_evaluation, require_hotcoco
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.metrics.score_curves import BestThreshold, best_threshold, f1_curve
 from ppdet.utils.errors import DataError
-from ppdet.utils.extras import require_extras
 
 USUAL_THRESHOLD = 0.5  # of classes for which no threshold can be chosen
 ENOUGH_BOXES = 10  # of a class, for its best threshold to be more than chance
@@ -113,21 +113,8 @@ class _Boxes(NamedTuple):
 
     def evaluation(self, kept: np.ndarray | None = None) -> Any:
         """hotcoco's evaluation of these detections (all, or those of a mask), whose ids count from 1."""
-        from hotcoco import COCO, COCOeval
-
         found = self.detections if kept is None else self.detections[kept]
-        header = (
-            [{"id": i + 1, "file_name": "", "width": 1, "height": 1} for i in range(len(self.images))],
-            # hotcoco looks for classes by their names too, and two classes may have one name.
-            [{"id": i + 1, "name": str(i)} for i in range(len(self.names))],
-        )
-        columns = self.truth["image_id"], self.truth["category_id"], self.truth["bbox"]
-        annotated = COCO.from_arrays(*header, *columns, area=self.truth["area"], iscrowd=self.truth["iscrowd"])
-        ids = found["image_id"], found["category_id"]
-        rows = np.column_stack([ids[0], found["bbox"], found["score"], ids[1]]).astype(np.float64)
-        evaluation = COCOeval(annotated, annotated.load_res(rows) if len(rows) else annotated.load_res([]), "bbox")
-        evaluation.evaluate()
-        return evaluation
+        return hotcoco_evaluation(self.truth, found, len(self.images), len(self.names))
 
 
 def analyze(metric: COCOMetric) -> Analysis:
@@ -136,7 +123,7 @@ def analyze(metric: COCOMetric) -> Analysis:
     Raises:
         DataError: hotcoco is not installed, or no images were evaluated.
     """
-    require_extras(DataError, "report")
+    require_hotcoco()
     numbers = metric.compute()
     if not metric.image_ids:
         raise DataError("a report needs images: none of the data set was evaluated")

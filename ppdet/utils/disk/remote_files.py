@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ppdet.utils.disk.cache import cache_folder
 from ppdet.utils.disk.files import atomic_path, read_regular
-from ppdet.utils.disk.storage import open_storage, read_file, shortened, storage_errors
+from ppdet.utils.disk.object_storage import open_storage, read_file, shortened, storage_errors
 from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.extras import require_package
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ppdet.utils.disk.storage import is_url
+from ppdet.utils.disk.object_storage import is_url
 
 
 @pytest.mark.parametrize(
