@@ -205,7 +205,7 @@ def test_real_slides(shared):
     splits = read_splits([str(shared / "data" / "bccd" / "annotations" / f"{name}.json") for name in ("train", "val")])
     for split in splits:  # of 292 images, the few that matter
         keep = ("00037", "00038", "00338", "00343", "00001")
-        split.dataset.records[:] = [r for r in split.dataset.records if r["im_file"][-9:-4] in keep]
+        split.dataset.records = [r for r in split.dataset.records if r["im_file"][-9:-4] in keep]
     found = check_images(splits, Gt2FCOSTarget(), 480, 640).found
     assert {(one.kind, one.text[:6]) for one in found if one.kind == "boxes without area"} == {
         ("boxes without area", "train:"),

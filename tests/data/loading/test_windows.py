@@ -114,6 +114,6 @@ def test_an_image_turned_by_exif_is_cut_as_its_annotation_has_it(tmp_path):
     pillow.fromarray(np.zeros((50, 70, 3), np.uint8)).save(path, exif=exif)
     for size, expected in (((50, 70), 9), ((70, 50), 10)):
         reader = read(ImageReader, [str(path)])
-        reader.dataset.records[0].update(h=size[0], w=size[1])
+        reader.dataset._records = [{**reader.dataset.records[0], "h": size[0], "w": size[1]}]
         corners = np.concatenate([batch["window"].numpy() for batch in reader])
         assert len(corners) == expected and corners[:, 2:].max(axis=0).tolist() == [size[1], size[0]]
