@@ -22,8 +22,7 @@ from typing import Literal, NamedTuple
 
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
-from ppdet.metrics.coco_backend import backend_name
-from ppdet.utils.extras import EXTRAS, PADDLE_ADVICE, absent_packages
+from ppdet.utils.extras import EXTRAS, PADDLE_ADVICE, absent_packages, evaluation_package
 from ppdet.utils.printable import printable
 
 # Modules that training imports, by the name of their package.
@@ -66,7 +65,7 @@ def python() -> Iterator[Finding]:
 
 def libraries() -> Iterator[Finding]:
     versions = []
-    evaluation = backend_name()
+    evaluation = evaluation_package()
     for package, module in (*REQUIRED.items(), (evaluation, evaluation)):
         try:
             importlib.import_module(module)

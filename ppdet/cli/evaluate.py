@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from ppdet.cli.arguments import add_detection_arguments, config_words, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors, positive
-from ppdet.metrics.coco_backend import require_hotcoco
 from ppdet.utils.logger import get_logger
 from ppdet.utils.masking import masked
 
@@ -80,6 +79,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         slicing, tta = slicing_of(arguments), tta_of(arguments)
         if arguments.report:
+            from ppdet.metrics.coco_backend import require_hotcoco
+
             require_hotcoco()
         load_libraries(arguments)
         from ppdet.engine.build import build_trained_model

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 
 from ppdet.utils.errors import DataError
-from ppdet.utils.extras import not_installed
+from ppdet.utils.extras import evaluation_package, not_installed
 
 Curves = dict[str, np.ndarray]
-
-
-def backend_name() -> str:
-    """The library that evaluates: hotcoco; pycocotools, which is slower, if only that is installed."""
-    only_pycocotools = not importlib.util.find_spec("hotcoco") and importlib.util.find_spec("pycocotools")
-    return "pycocotools" if only_pycocotools else "hotcoco"
 
 
 def require_hotcoco() -> None:
@@ -48,7 +42,7 @@ def evaluate_boxes(
     # The libraries get positions in the sorted ids, from 1: pycocotools takes an id of 0 for "none".
     images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))
     truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
-    evaluate = _by_hotcoco if backend_name() == "hotcoco" else _by_pycocotools
+    evaluate = _by_hotcoco if evaluation_package() == "hotcoco" else _by_pycocotools
     return evaluate(truth, detections, len(images), len(categories))
 
 

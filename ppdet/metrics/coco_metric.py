@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.metrics.coco_backend import backend_name, evaluate_boxes
+from ppdet.metrics.coco_backend import evaluate_boxes
 from ppdet.metrics.coco_statistics import STATISTICS, mean, summary_lines
 from ppdet.metrics.coco_truth import (
     DETECTION,
@@ -20,6 +20,7 @@ from ppdet.metrics.coco_truth import (
     truth_of_records,
 )
 from ppdet.utils.disk.files import write_json
+from ppdet.utils.extras import evaluation_package
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import columns, counted, padded, printable
@@ -120,8 +121,7 @@ class COCOMetric:
 
     def reset(self) -> None:
         """Remove all detections; the annotations are kept."""
-        self._parts = []
-        self._new = []
+        self._parts, self._new = [], []
         self._seen = {}
         self._evaluation = None
         self._seconds = 0.0
@@ -247,7 +247,7 @@ class COCOMetric:
         numbers = self.compute()
         lines = [
             f"COCO bbox: {counted(len(self._seen), 'image')}, {counted(len(self.detections), 'detection')}, "
-            f"computed by {backend_name()} in {self._seconds:.1f} s"
+            f"computed by {evaluation_package()} in {self._seconds:.1f} s"
         ]
         lines += summary_lines(numbers)
         if self.classwise:

@@ -38,6 +38,12 @@ def require_paddle() -> None:
         raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
 
 
+def evaluation_package() -> str:
+    """The package that computes COCO's numbers: hotcoco; pycocotools, which is slower, if only that is installed."""
+    only_pycocotools = not importlib.util.find_spec("hotcoco") and importlib.util.find_spec("pycocotools")
+    return "pycocotools" if only_pycocotools else "hotcoco"
+
+
 def absent_packages(*extras: str) -> list[str]:
     """Return the packages of these extras that are not installed, by the names that pip knows."""
     packages = {package: module for extra in extras for package, module in EXTRAS[extra].items()}

@@ -99,7 +99,7 @@ def test_same_numbers_as_pycocotools_on_random_boxes(tmp_path_factory, seed):
 
 def test_without_hotcoco_pycocotools_evaluates(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hotcoco", None)
-    monkeypatch.setattr(coco_backend, "backend_name", lambda: "pycocotools")
+    monkeypatch.setattr(coco_backend, "evaluation_package", lambda: "pycocotools")
     categories = (11, 2, 7, 5)
     images, annotations, rows = random_case(np.random.default_rng(0), image_count=20, categories=categories)
     path = write_annotations(tmp_path / "gt.json", images, annotations, categories)

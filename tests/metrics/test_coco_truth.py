@@ -14,7 +14,7 @@ CATEGORIES = [2**63 - 1, 2**62 + 1, 2**62 + 2, -5, 0]  # class 0, 1, …
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
 def test_every_id_of_64_bits_is_itself(tmp_path, monkeypatch, library):
-    monkeypatch.setattr(coco_backend, "backend_name", lambda: library)
+    monkeypatch.setattr(coco_backend, "evaluation_package", lambda: library)
     rng = np.random.default_rng(0)
     rows, annotations = {}, []
     for image in IMAGES:

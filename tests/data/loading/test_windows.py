@@ -35,9 +35,12 @@ def paths(tmp_path):
     return paths
 
 
-def read(kind, paths, batch_size=4, transforms=(), **options):
+def read(kind, paths, batch_size=4, transforms=(), size=None, **options):
+    """A reader of windows; `size` is the height and width that all records say."""
     dataset = ImageFolder()
     dataset.set_images(paths)
+    if size:
+        dataset._records = [{**record, "h": size[0], "w": size[1]} for record in dataset.records]
     reader = kind(
         dataset=dataset,
         sample_transforms=[Decode(), *transforms, Permute()],
@@ -113,7 +116,6 @@ def test_an_image_turned_by_exif_is_cut_as_its_annotation_has_it(tmp_path):
     exif[0x0112] = 6  # a quarter turn
     pillow.fromarray(np.zeros((50, 70, 3), np.uint8)).save(path, exif=exif)
     for size, expected in (((50, 70), 9), ((70, 50), 10)):
-        reader = read(ImageReader, [str(path)])
-        reader.dataset._records = [{**reader.dataset.records[0], "h": size[0], "w": size[1]}]
+        reader = read(ImageReader, [str(path)], size=size)
         corners = np.concatenate([batch["window"].numpy() for batch in reader])
         assert len(corners) == expected and corners[:, 2:].max(axis=0).tolist() == [size[1], size[0]]
