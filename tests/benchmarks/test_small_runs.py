@@ -34,8 +34,15 @@ def test_each_has_a_help_text_with_commands(name, capsys):
 
 def test_evaluation_agrees_with_the_library_alone(capsys):
     run("evaluate", "--images", 20, "--detections", 400, "--repeat", 1)
-    differences = re.findall(r"^\| (?:ppdet|faster).* ([\d.e-]+) +\|$", capsys.readouterr().out, re.MULTILINE)
+    differences = re.findall(r"^\| (?:ppdet|hotcoco).* ([\d.e-]+) +\|$", capsys.readouterr().out, re.MULTILINE)
     assert len(differences) == 2 and all(float(value) < 1e-9 for value in differences)
+
+
+def test_opening_a_data_set(capsys):
+    run("open_data", "--images", 30, "--boxes", 200, "--repeat", 1, "--ranks", 2, "--files", 10)
+    rows = re.findall(r"^\| (.+?) +\| ([\d][\d.e-]*) +\|", capsys.readouterr().out, re.MULTILINE)
+    names = ["msgspec alone", "ppdet, the first time", "ppdet, from its cache", "ppdet, 2 ranks, the first time"]
+    assert [name for name, _ in rows] == [*names, "listing 10 image files"]
 
 
 def test_every_addition_of_the_trainer_is_called_in_its_step(tmp_path, capsys, monkeypatch):
