@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from common import ROOT, make_parser, report
@@ -125,14 +124,13 @@ def rows_of(measured: dict[str, list[tuple[float, float]]], limit: str) -> list[
     return [[name, seconds, seconds / middle[limit][0], memory] for name, (seconds, memory) in middle.items()]
 
 
-def make_files(folder: Path, count: int) -> Sequence[Path]:
+def make_files(folder: Path, count: int) -> None:
     """Make empty image files, 1,000 in each subfolder."""
     paths = [folder / f"{i // 1000:05d}" / f"{i:09d}.jpg" for i in range(count)]
     for path in paths[::1000]:
         path.parent.mkdir(parents=True)
     for path in paths:
         path.touch()
-    return paths
 
 
 if __name__ == "__main__":

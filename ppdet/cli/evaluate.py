@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from ppdet.cli.arguments import add_detection_arguments, config_words, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.utils.errors import DataError
+from ppdet.utils.extras import require_hotcoco
 from ppdet.utils.logger import get_logger
 from ppdet.utils.masking import masked
 
@@ -79,9 +81,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         slicing, tta = slicing_of(arguments), tta_of(arguments)
         if arguments.report:
-            from ppdet.metrics.coco_backend import require_hotcoco
-
-            require_hotcoco()
+            require_hotcoco(DataError)
         load_libraries(arguments)
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.device_choice import set_device

@@ -1,23 +1,16 @@
 """COCO's precision and recall of many detections, computed by hotcoco, or by pycocotools where there is no hotcoco."""
 
 import contextlib
-import importlib.util
 import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ppdet.utils.errors import DataError
-from ppdet.utils.extras import evaluation_package, not_installed
+from ppdet.utils.extras import evaluation_package
+from ppdet.utils.positions import positions
 
 Curves = dict[str, np.ndarray]
-
-
-def require_hotcoco() -> None:
-    """Raise DataError if hotcoco is not installed, as where there is only pycocotools."""
-    if importlib.util.find_spec("hotcoco") is None:
-        raise DataError(not_installed(["hotcoco"]))
 
 
 def evaluate_boxes(
@@ -40,8 +33,8 @@ def evaluate_boxes(
         ModuleNotFoundError: neither library is installed.
     """
     # The libraries get positions in the sorted ids, from 1: pycocotools takes an id of 0 for "none".
-    images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))
-    truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
+    images, categories = sorted(set(image_ids)), sorted(set(category_ids))
+    truth, detections = numbered(truth, images, categories), numbered(detections, images, categories)
     evaluate = _by_hotcoco if evaluation_package() == "hotcoco" else _by_pycocotools
     return evaluate(truth, detections, len(images), len(categories))
 
@@ -71,11 +64,12 @@ def hotcoco_evaluation(truth: np.ndarray, detections: np.ndarray, images: int, c
     return evaluation
 
 
-def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    """The rows of these images and categories, with positions from 1 in these arrays as ids."""
-    rows = rows[np.isin(rows["image_id"], images) & np.isin(rows["category_id"], categories)]
-    rows["image_id"] = np.searchsorted(images, rows["image_id"]) + 1
-    rows["category_id"] = np.searchsorted(categories, rows["category_id"]) + 1
+def numbered(rows: np.ndarray, images: Sequence[int], categories: Sequence[int]) -> np.ndarray:
+    """Return a copy of the rows of these images and categories, with positions in these lists, from 1, as ids."""
+    image, category = positions(rows["image_id"], images), positions(rows["category_id"], categories)
+    known = (image >= 0) & (category >= 0)
+    rows = rows[known]
+    rows["image_id"], rows["category_id"] = image[known] + 1, category[known] + 1
     return rows
 
 

@@ -44,6 +44,12 @@ def evaluation_package() -> str:
     return "pycocotools" if only_pycocotools else "hotcoco"
 
 
+def require_hotcoco(error: type[UserError]) -> None:
+    """Raise the error if hotcoco, which is required where it has wheels, is not installed."""
+    if importlib.util.find_spec("hotcoco") is None:
+        raise error(not_installed(["hotcoco"]))
+
+
 def absent_packages(*extras: str) -> list[str]:
     """Return the packages of these extras that are not installed, by the names that pip knows."""
     packages = {package: module for extra in extras for package, module in EXTRAS[extra].items()}

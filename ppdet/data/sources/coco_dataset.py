@@ -192,9 +192,8 @@ class _Images:
         rows = content["images"]
         self.names = file_names_of(content, path)
         self.files = [image_path(folder, name) for name in self.names]
-        listed = (rows.widths, rows.heights) if isinstance(rows, ImageColumns) else (rows, rows)
-        self.widths = self._side(listed[0], "width", path)
-        self.heights = self._side(listed[1], "height", path)
+        self.widths = self._side(rows, "width", path)
+        self.heights = self._side(rows, "height", path)
 
     def repeated(self) -> str:
         """One line about images that name the same file; "" if there are none."""
@@ -210,9 +209,12 @@ class _Images:
             "comes with its own boxes only, so that the objects of the other are learned as background: merge them"
         )
 
-    def _side(self, rows: list | np.ndarray, key: str, path: str) -> np.ndarray:
+    def _side(self, rows: list | ImageColumns, key: str, path: str) -> np.ndarray:
         """Widths or heights (N,) in pixels."""
-        values = column(rows, key, "image", path) if isinstance(rows, list) else rows.tolist()
+        if isinstance(rows, ImageColumns):
+            values = getattr(rows, f"{key}s").tolist()
+        else:
+            values = column(rows, key, "image", path)
         try:
             sides = np.array(values, dtype=np.float64)
             right = (sides >= 1) & (sides <= MAX_SIDE) if sides.shape == (len(values),) else np.zeros(1, bool)

@@ -124,19 +124,15 @@ def require_boxes(dataset: DetectionDataset) -> None:
 
 
 def join_path(folder: str | None, path: str | None) -> str:
-    """Return `path`, relative to `folder`, as an absolute path; `~` is expanded."""
+    """Return `path`, relative to `folder`, as an absolute path; `~` is expanded. A URL loses a slash at its end."""
+    if path and is_url(path):
+        return path.rstrip("/")
     return os.path.abspath(os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(path or "")))
 
 
 def image_folder(dataset_dir: str | None, image_dir: str | None) -> str:
-    """Return the absolute path of the images' folder, or its URL without a slash at the end.
-
-    Raises:
-        DataError: `dataset_dir` is a URL.
-    """
-    if image_dir and is_url(image_dir):
-        return image_dir.rstrip("/")
-    if dataset_dir and is_url(dataset_dir):
+    """Return the images' folder, see `join_path`; DataError if it would be a subfolder of a URL."""
+    if dataset_dir and is_url(dataset_dir) and not is_url(image_dir or ""):
         raise DataError(f"dataset_dir is {dataset_dir}: annotations are read from this disk; give image_dir the URL")
     return join_path(dataset_dir, image_dir)
 

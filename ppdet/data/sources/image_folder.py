@@ -72,7 +72,7 @@ class ImageFolder(DetectionDataset):
     def _make_records(self, paths: Sequence[str]) -> Records:
         if isinstance(paths, (str, bytes)) or not len(paths):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
-        return Records(ids=np.arange(len(paths)), files=[image_folder(None, path) for path in paths])
+        return Records(ids=np.arange(len(paths)), files=[join_path(None, path) for path in paths])
 
     def _scan(self) -> list[str]:
         if self.image_dir is None:

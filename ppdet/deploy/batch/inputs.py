@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ppdet.utils.disk.images import (
     LARGEST_LIST,
-    files_below,
     is_image_name,
     no_image_error,
     parse_image_list,
@@ -22,6 +21,7 @@ from ppdet.utils.disk.images import (
 )
 from ppdet.utils.disk.object_storage import (
     absolute,
+    find_files,
     is_local,
     open_file,
     open_storage,
@@ -163,11 +163,6 @@ def list_folder(fs: Any, path: str, place: str) -> list[str]:
         hint = "; it has Parquet files: name their column with --path_column or --bytes_column"
         raise no_image_error(place, hint if any(file.endswith(".parquet") for file in files) else "")
     return names
-
-
-def find_files(fs: Any, path: str) -> list[str]:
-    """Paths of all files in a folder and its subfolders, with slashes."""
-    return [file.replace(os.sep, "/") for file in files_below(path)] if is_local(fs) else fs.find(path)
 
 
 def list_parquet_files(fs: Any, path: str, place: str) -> list[str]:

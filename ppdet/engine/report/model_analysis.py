@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppdet.engine.report.judged_boxes import CORRECT, MISSED, error_kinds
-from ppdet.metrics.coco_backend import hotcoco_evaluation, require_hotcoco
+from ppdet.metrics.coco_backend import hotcoco_evaluation, numbered
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.metrics.score_curves import BestThreshold, best_threshold, f1_curve
 from ppdet.utils.errors import DataError
+from ppdet.utils.extras import require_hotcoco
 
 USUAL_THRESHOLD = 0.5  # of classes for which no threshold can be chosen
 ENOUGH_BOXES = 10  # of a class, for its best threshold to be more than chance
@@ -123,7 +124,7 @@ def analyze(metric: COCOMetric) -> Analysis:
     Raises:
         DataError: hotcoco is not installed, or no images were evaluated.
     """
-    require_hotcoco()
+    require_hotcoco(DataError)
     numbers = metric.compute()
     if not metric.image_ids:
         raise DataError("a report needs images: none of the data set was evaluated")
@@ -170,13 +171,7 @@ def compare(old: Analysis, new: Analysis) -> dict[str, Any]:
 
 def _numbered(metric: COCOMetric) -> _Boxes:
     images, categories = sorted(metric.image_ids), list(metric.category_ids)
-    by_id = np.argsort(categories)
-    parts = []
-    for rows in (metric.ground_truth(), metric.detections):
-        rows = rows[np.isin(rows["image_id"], images) & np.isin(rows["category_id"], categories)].copy()
-        rows["image_id"] = np.searchsorted(images, rows["image_id"]) + 1
-        rows["category_id"] = by_id[np.searchsorted(categories, rows["category_id"], sorter=by_id)] + 1
-        parts.append(rows)
+    parts = [numbered(rows, images, categories) for rows in (metric.ground_truth(), metric.detections)]
     return _Boxes(images, list(metric.class_names), *parts)
 
 

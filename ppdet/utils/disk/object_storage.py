@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ppdet.utils.disk.files import open_regular, read_regular
+from ppdet.utils.disk.images import files_below
 from ppdet.utils.errors import DataError, UserError
 
 
@@ -25,8 +26,13 @@ def storage_errors(url: str) -> Iterator[None]:
     except MemoryError:  # Arrow's is one too, for a size that a damaged file claims
         raise DataError(f"{url}: it does not fit into the memory") from None
     except Exception as error:  # each storage library has its own classes
-        message = getattr(error, "strerror", None) or shortened(" ".join(str(error).split())) or type(error).__name__
+        message = reason_of(error)
         raise DataError(message if url in message else f"{url}: {message}") from None
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception of a storage library says, in one line."""
+    return getattr(error, "strerror", None) or shortened(" ".join(str(error).split())) or type(error).__name__
 
 
 def shortened(text: str, longest: int = 1000) -> str:
@@ -68,6 +74,11 @@ def is_local(fs: Any) -> bool:
 def open_file(fs: Any, path: str) -> Any:
     """Open a file for reading bytes; on a disk, only a regular file (see `open_regular`)."""
     return open_regular(path) if is_local(fs) else fs.open(path, "rb")
+
+
+def find_files(fs: Any, path: str) -> list[str]:
+    """Paths of all files in a folder and its subfolders, with slashes."""
+    return [file.replace(os.sep, "/") for file in files_below(path)] if is_local(fs) else fs.find(path)
 
 
 def read_file(fs: Any, path: str, largest: int) -> bytes:

@@ -7,9 +7,9 @@ import os
 import time
 from pathlib import Path
 
-from ppdet.utils.disk.cache import cache_folder
+from ppdet.utils.disk.cache import cache_place, remove_oldest
 from ppdet.utils.disk.files import atomic_path, read_regular
-from ppdet.utils.disk.object_storage import open_storage, read_file, shortened, storage_errors
+from ppdet.utils.disk.object_storage import find_files, open_storage, read_file, reason_of, shortened, storage_errors
 from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.extras import require_package
 
@@ -41,7 +41,7 @@ def read_remote(url: str, largest: int) -> bytes:
         with contextlib.suppress(OSError):  # a full disk
             with atomic_path(copy) as temporary:
                 temporary.write_bytes(data)
-            _shrink(copy.parent, cache_bytes() / SHARDS)
+            remove_oldest(copy.parent, size=cache_bytes() / SHARDS)
     return data
 
 
@@ -54,7 +54,7 @@ def find_remote(url: str) -> list[str]:
     require_package(DataError, "fsspec")
     fs, path = open_storage(url)
     with storage_errors(url):
-        names = fs.find(path)
+        names = find_files(fs, path)
     folder, top = path.rstrip("/"), url.rstrip("/")
     return sorted(top + name.removeprefix(folder) for name in names)
 
@@ -73,12 +73,11 @@ def cache_bytes() -> float:
 
 
 def _copy_of(url: str) -> Path | None:
-    """Where the copy of a file is kept; None if there are no copies."""
+    """Where the copy of a file is kept, if that can be written; None if there are no copies."""
     if not cache_bytes():
         return None
     name = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-    folder = cache_folder(f"images/{int(name[:8], 16) % SHARDS:02x}")
-    return None if folder is None else folder / name
+    return cache_place(f"images/{int(name[:8], 16) % SHARDS:02x}") / name
 
 
 def _fetch(url: str, largest: int) -> bytes:
@@ -93,22 +92,6 @@ def _fetch(url: str, largest: int) -> bytes:
             raise OSError(errno.EFBIG, f"larger than the {largest:,} bytes that are read of such a file", url) from None
         except Exception as error:  # each storage library has its own classes
             if pause is None or isinstance(error, (PermissionError, IsADirectoryError)):
-                text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-                raise OSError(errno.EIO, shortened(text, 200), url) from None
+                raise OSError(errno.EIO, shortened(reason_of(error), 200), url) from None
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _shrink(folder: Path, size: float) -> None:
-    """Remove the files of a folder that were not used for the longest time, until the others have `size` bytes."""
-    files = []
-    for entry in os.scandir(folder):
-        with contextlib.suppress(FileNotFoundError):  # another process removes files too
-            status = entry.stat()
-            files.append((status.st_mtime, status.st_size, entry.path))
-    total = sum(bytes_ for _, bytes_, _ in files)
-    for _, bytes_, path in sorted(files):
-        if total <= size:
-            return
-        Path(path).unlink(missing_ok=True)
-        total -= bytes_

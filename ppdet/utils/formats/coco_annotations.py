@@ -10,6 +10,7 @@ from ppdet.utils.boxes import to_corners
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_columns import AnnotationColumns
 from ppdet.utils.formats.coco_file import fields_of, id_hint, integers, short_repr
+from ppdet.utils.positions import positions
 
 LARGEST_NUMBER = 1e100  # of a box; products of two such numbers are finite
 FLAGS = {0: False, 1: True, "0": False, "1": True}  # Python's true and false equal 1 and 0
@@ -43,7 +44,7 @@ class Annotations:
         self._path, self._other = path, ""  # the field of another task that annotations have in place of a bbox
         columns = rows if isinstance(rows, AnnotationColumns) else self._columns(rows)
         self.image_ids, self.category_ids = columns.image_ids, columns.category_ids
-        self.image, self.category = _positions(self.image_ids, image_ids), _positions(self.category_ids, category_ids)
+        self.image, self.category = positions(self.image_ids, image_ids), positions(self.category_ids, category_ids)
         self.crowd, self.ignore, self.area = columns.crowd, columns.ignore, columns.area
         self.xywh = columns.xywh
         self.xywh[~(np.abs(self.xywh) <= LARGEST_NUMBER)] = np.nan  # infinity, too
@@ -85,16 +86,6 @@ class Annotations:
     def xyxy(self) -> np.ndarray:
         """(M, 4) float64 x1, y1, x2, y2."""
         return to_corners(self.xywh)
-
-
-def _positions(values: np.ndarray, ids: Iterable[int]) -> np.ndarray:
-    """The position in `ids`, which are all different, of each value (M,); -1 where it is not among them."""
-    known = np.array(list(ids), dtype=np.int64)
-    if not len(known):
-        return np.full(len(values), -1)
-    order = np.argsort(known)
-    places = order[np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)]
-    return np.where(known[places] == values, places, -1)
 
 
 def _flags(rows: list[dict], key: str, path: str | Path) -> np.ndarray:

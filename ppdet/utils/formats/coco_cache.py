@@ -45,7 +45,7 @@ def cached_columns(path: str | Path) -> dict[str, Any] | None:
             content = read_columns(path)
             if content is not None and _identity(path) == name:  # it did not change
                 _write(target, content)
-                remove_oldest(folder, f"*{SAFETENSORS}", KEPT)
+                remove_oldest(folder, count=KEPT)
     return content
 
 
