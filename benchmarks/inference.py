@@ -84,6 +84,16 @@ def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
     return whole, export_model(bare, str(folder / f"{name}_bare"))
 
 
+def quantize(folder: Path, batches: list[dict]) -> None:
+    """Write the files in int8 of an exported folder; what is detected with them does not matter here."""
+    from ppdet.engine.export.accuracy import Calibration
+    from ppdet.engine.export.int8 import write_int8
+    from ppdet.utils.extras import absent_packages
+
+    files = {"onnx": "model.onnx"} if absent_packages("int8") else {"onnx": "model.onnx", "openvino": "model.xml"}
+    write_int8(folder, [kind for kind, name in files.items() if (folder / name).exists()], Calibration(batches, None, 0))
+
+
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
     """Return the rows of the table for one model."""
     import numpy as np
@@ -109,6 +119,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
     weights = folder / f"{name}.pdparams"
     paddle.save(model.state_dict(), str(weights))
     whole, bare = exported(name, [*options, f"weights={weights}"], folder)
+    quantize(whole, [{key: value[:1] for key, value in arrays.items()}])
     maps = model.predict_maps(batch["image"])
     stages = {
         "dynamic, network alone": lambda: model.predict_maps(batch["image"]),

@@ -8,6 +8,7 @@ examples:
   {program} output/fcos_r18_fpn_shapes      # best_model, or else model_final
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --format onnx openvino
+  {program} output/NAME --format openvino --precision int8      # quantized with 300 images of TrainDataset
   {program} output/NAME --thresholds report/thresholds.json     # what ppdet eval output/NAME --report report wrote
   {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
 then:
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
-from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.logger import get_logger
 
@@ -46,8 +47,22 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="precision in which the exported model computes unless told otherwise; fp16 adds model_fp16.* files "
-        "(default: fp32)",
+        help="precision in which the exported model computes unless told otherwise; fp16 and int8 add model_fp16.* "
+        "and model_int8.* files (default: fp32)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="images of TrainDataset with which --precision int8 quantizes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_drop",
+        type=float,
+        default=0.5,
+        metavar="AP",
+        help="how much AP int8 may lose on EvalDataset; layers that cost more stay in float32 (default: %(default)s)",
     )
     parser.add_argument(
         "--check_image",
@@ -106,4 +121,6 @@ def export(arguments: argparse.Namespace) -> Path:
         thresholds=arguments.thresholds,
         target=arguments.target,
         batch_size=arguments.batch_size,
+        calibration=arguments.calibration,
+        max_drop=arguments.max_drop,
     )

@@ -81,8 +81,8 @@ class Detector:
         backend: the engine: paddle, onnxruntime or openvino. auto takes the fastest one that is installed, has its
             file in the folder, and reproduces the detections that export has stored there (selfcheck.npz).
         device: cpu, gpu, or another type by its name in Paddle, such as xpu; gpu:1 is the second GPU.
-        precision: fp32, bf16 or fp16, if the engine has it on this device (docs/DEPLOY.md); None for the precision
-            that the folder was exported for.
+        precision: fp32, bf16, fp16 or int8, if the engine has it on this device (docs/DEPLOY.md); None for the one that
+            the folder was exported for.
         threads: processors that the engine may use; None for all that this process may use.
         tensorrt: let TensorRT compile the graph, on a GPU.
         onednn: let Paddle Inference compute with oneDNN, on a CPU.

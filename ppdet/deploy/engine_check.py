@@ -19,7 +19,7 @@ from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck, tolerance_of
 from ppdet.deploy.further_files import TENSORRT, copied_from, further_files, load_alone, run_further_file
-from ppdet.deploy.precisions import PRECISIONS
+from ppdet.deploy.precisions import OWN_FILES, PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.child import ChildError, call_in_child
@@ -270,14 +270,17 @@ def summary(export: Export, rows: Sequence[Row]) -> list[str]:
 
 
 def files_to_write(folder: Path, rows: Sequence[Row]) -> list[str]:
-    """Return one line for all engines whose file is missing, with the one command that writes the files; or none."""
+    """Return the engines whose file is missing, in a line for each command that writes their files."""
     lacking = [row for row in rows if row.outcome == "unavailable" and NO_FILE in row.why]
-    if not lacking:
-        return []
-    names = ", ".join(f"{row.engine} in {row.precision}" for row in lacking)
-    formats = {BACKENDS[row.engine].format for row in lacking}
-    half = any(row.precision == "fp16" for row in lacking)
-    return [f"missing: {names}: no file in the folder: {export_command(folder, formats, half)} writes all of them"]
+    lines = []
+    for quantized in (False, True):  # a folder has no more than one of the precisions with files of their own
+        missing = [row for row in lacking if (row.precision == "int8") is quantized]
+        if missing:
+            names = ", ".join(f"{row.engine} in {row.precision}" for row in missing)
+            precision = next((row.precision for row in missing if row.precision in OWN_FILES), "fp32")
+            command = export_command(folder, {BACKENDS[row.engine].format for row in missing}, precision)
+            lines.append(f"missing: {names}: no file in the folder: {command} writes all of them")
+    return lines
 
 
 def files_without_engine(folder: Path) -> list[str]:

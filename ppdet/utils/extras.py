@@ -13,6 +13,7 @@ from ppdet.utils.errors import UserError
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxslim": "onnxslim", "paddle2onnx": "paddle2onnx"},
     "openvino": {"openvino": "openvino"},
+    "int8": {"nncf": "nncf"},
     "serve": {
         "fastapi": "fastapi",
         "prometheus-client": "prometheus_client",

@@ -206,11 +206,11 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
     ("arguments", "message"),
     [
         ({"backend": "tensorflow"}, "it must be auto, paddle, onnxruntime, openvino"),
-        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: no bf16 on cpu: it has fp32, fp16"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: no bf16 on cpu: it has fp32, fp16, int8"),
         ({"backend": "onnxruntime", "precision": "fp16"}, r"RUN --format onnx openvino.* --precision fp16 writes one"),
         ({"backend": "paddle", "precision": "fp16"}, "paddle: no fp16 on cpu"),
         ({"backend": "paddle", "precision": "bf16", "onednn": False}, "bf16 needs oneDNN"),
-        ({"precision": "int8"}, "precision is 'int8'; it must be fp32, bf16 or fp16"),
+        ({"precision": "int4"}, "precision is 'int4'; it must be fp32, bf16, fp16, int8"),
         ({"device": "auto"}, "device is 'auto'; it must be cpu, gpu, xpu"),
         ({"device": "cpu:1"}, "device is 'cpu:1'; it must be cpu, gpu, xpu"),
         ({"device": "gpu:x"}, "device is 'gpu:x'; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1"),

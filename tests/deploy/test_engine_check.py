@@ -166,10 +166,12 @@ def test_nothing_to_run_is_an_error_that_says_what_writes_the_files(tmp_path, ca
     (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
     code, text = verify(tmp_path, capsys)
     assert code == 1
-    assert text.count("unavailable") == 9 and "no engine on this machine can run the folder" in text
+    assert text.count("unavailable") == 12 and "no engine on this machine can run the folder" in text
     command_ = "ppdet export RUN --format onnx openvino paddle --precision fp16"
     assert f": no file in the folder: {command_} writes all of them\n" in text
-    assert text.count("ppdet export RUN") == 1
+    quantized = "onnxruntime in int8, openvino in int8: no file in the folder: ppdet export RUN --format onnx openvino"
+    assert f"missing: {quantized} --precision int8 writes all of them\n" in text
+    assert text.count("ppdet export RUN") == 2
     assert "exported by ppdet 7.1, paddle 3\n" in text and "because the graphs end with boxes" in text
     assert "`ppdet detect`, the server and batch jobs refuse this folder" in text
     assert os.listdir(tmp_path) == ["infer_cfg.yml"]
@@ -177,16 +179,18 @@ def test_nothing_to_run_is_an_error_that_says_what_writes_the_files(tmp_path, ca
 
 def test_the_command_keeps_what_is_there(tmp_path):
     """Export replaces the folder's files, so that the command names all of its formats."""
-    assert backends.export_command(tmp_path, ["paddle"], False) == "ppdet export RUN --format paddle"
-    assert backends.export_command(tmp_path, ["openvino"], False) == "ppdet export RUN --format openvino"
+    assert backends.export_command(tmp_path, ["paddle"], "fp32") == "ppdet export RUN --format paddle"
+    assert backends.export_command(tmp_path, ["openvino"], "bf16") == "ppdet export RUN --format openvino"
     for name in ("model.xml", "model_fp16.onnx"):
         (tmp_path / name).touch()
     expected = "ppdet export RUN --format onnx openvino --precision fp16"
-    assert backends.export_command(tmp_path, ["onnx"], False) == expected
+    assert backends.export_command(tmp_path, ["onnx"], "fp32") == expected
     (tmp_path / "triton" / "name").mkdir(parents=True)
     (tmp_path / "model_tensorrt.onnx").touch()
     expected = "ppdet export RUN --format onnx openvino triton --precision fp16 --target tensorrt"
-    assert backends.export_command(tmp_path, ["onnx"], True) == expected
+    assert backends.export_command(tmp_path, ["onnx"], "fp16") == expected
+    expected = "ppdet export RUN --format onnx openvino triton --precision int8 --target tensorrt"
+    assert backends.export_command(tmp_path, ["onnx"], "int8") == expected
 
 
 def test_an_engine_that_is_not_installed_is_missing(exported, capsys, monkeypatch):
@@ -195,7 +199,7 @@ def test_an_engine_that_is_not_installed_is_missing(exported, capsys, monkeypatc
     code, text = verify(exported, capsys)
     assert code == 1 and "missing: onnxruntime in fp32: it is not installed: pip install" in text
     assert "missing: paddle in fp16: no fp16 on cpu: it has fp32, bf16\n" in text  # pip brings none, nor an export
-    assert "missing: onnxruntime in bf16: no bf16 on cpu: it has fp32, fp16\n" in text
+    assert "missing: onnxruntime in bf16: no bf16 on cpu: it has fp32, fp16, int8\n" in text
 
 
 def test_no_exported_folder_is_one_line(tmp_path, capsys, monkeypatch):

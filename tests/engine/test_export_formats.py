@@ -200,7 +200,7 @@ def test_float16_has_files_of_its_own(folder, plain):
     ("options", "arguments", "message"),
     [
         ([], {"formats": ["tensorrt"]}, "formats: expected onnx, openvino or triton, got 'tensorrt'"),
-        ([], {"precision": "int8"}, "precision: expected fp32, bf16, fp16, got 'int8'"),
+        ([], {"precision": "int4"}, "precision: expected fp32, bf16, fp16, int8, got 'int4'"),
         ([], {"precision": "fp16"}, "needs --format onnx or openvino"),
         ([], {"formats": ["onnx"], "precision": "bf16"}, "ONNX Runtime does not have it"),
         (["export.nms=false"], {"precision": "bf16"}, r"set export\.post_process and export\.nms true"),

@@ -9,6 +9,7 @@ from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.compare import SelfCheck
+from ppdet.deploy.precisions import OWN_FILES
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 
@@ -50,21 +51,24 @@ def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | N
     if unsupported:
         return unsupported
     if kind.find(folder, options.precision) is None:
-        half = options.precision == "fp16" and kind.format != "paddle"
-        return f"{folder} {NO_FILE}: {export_command(folder, [kind.format], half)} writes one"
+        return f"{folder} {NO_FILE}: {export_command(folder, [kind.format], options.precision)} writes one"
     return why_not_here(kind, options)
 
 
-def export_command(folder: Path, formats: Iterable[str], half: bool) -> str:
+def export_command(folder: Path, formats: Iterable[str], precision: str) -> str:
     """Return the command that writes files of these formats, and again the others in the folder, which it replaces.
 
     Args:
-        half: whether files in fp16 are asked for; those that are there are kept anyway.
+        precision: of the file that is asked for. If every precision uses that file, the command keeps the precision
+            that the folder has files of.
     """
     there = {"onnx": "model*.onnx", "openvino": "model*.xml", "triton": "triton/*"}
     all_formats = {*formats, *(name for name, pattern in there.items() if any(folder.glob(pattern)))}
     words = ["ppdet export RUN --format", *sorted(all_formats)]
-    words += ["--precision fp16"] if half or any(folder.glob("model_fp16*")) else []
+    own = [name for name in OWN_FILES if name == precision] or [
+        n for n in OWN_FILES if any(folder.glob(f"model_{n}.*"))
+    ]
+    words += [f"--precision {own[0]}"] if own else []
     words += ["--target tensorrt"] if (folder / "model_tensorrt.onnx").is_file() else []
     return " ".join(words)
 

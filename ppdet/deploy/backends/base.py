@@ -25,7 +25,7 @@ class Options:
 
     Args:
         device: cpu, gpu, or another type of device by its name in Paddle, such as xpu; gpu:1 is the second GPU.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16 or int8.
         threads: processors that the engine may use; None for all that this process may use.
         tensorrt: let TensorRT compile the graph, on a GPU.
         onednn: let Paddle Inference compute with oneDNN, on a CPU.
@@ -46,7 +46,7 @@ class Options:
         if not DEVICE.fullmatch(self.device) or self.kind == "auto":
             raise DeployError(f"device is {self.device!r}; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1")
         if self.precision not in PRECISIONS:
-            raise DeployError(f"precision is {self.precision!r}; it must be fp32, bf16 or fp16")
+            raise DeployError(f"precision is {self.precision!r}; it must be {', '.join(PRECISIONS)}")
         if self.tensorrt and self.kind != "gpu":
             raise DeployError("TensorRT needs device gpu")
         for name, value in (("threads", self.threads), ("max_batch", self.max_batch)):

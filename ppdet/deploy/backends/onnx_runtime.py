@@ -1,17 +1,18 @@
-"""ONNX Runtime: model.onnx (model_fp16.onnx in float16) on a CPU, or on a GPU with CUDA or TensorRT."""
+"""ONNX Runtime: model.onnx (model_fp16.onnx, model_int8.onnx) on a CPU, or on a GPU with CUDA or TensorRT."""
 
 from pathlib import Path
 
 import numpy as np
 
 from ppdet.deploy.backends.base import OUTPUTS, Backend, Options, find_file, last_line
+from ppdet.deploy.precisions import OWN_FILES
 from ppdet.utils.errors import DeployError
 
 
 class ONNXRuntime(Backend):
     name = package = distribution = "onnxruntime"
     format = "onnx"
-    precisions = {"cpu": ("fp32", "fp16"), "gpu": ("fp32", "fp16")}
+    precisions = {"cpu": ("fp32", "fp16", "int8"), "gpu": ("fp32", "fp16")}
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
@@ -37,7 +38,7 @@ class ONNXRuntime(Backend):
 
     @classmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        return find_file(folder, "model_fp16.onnx" if precision == "fp16" else "model.onnx")
+        return find_file(folder, f"model_{precision}.onnx" if precision in OWN_FILES else "model.onnx")
 
     @classmethod
     def why_unavailable(cls, options: Options) -> str | None:

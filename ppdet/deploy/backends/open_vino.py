@@ -1,4 +1,4 @@
-"""OpenVINO: model.xml (model_fp16.xml in float16) or model.onnx, on Intel and AMD processors or Intel GPUs."""
+"""OpenVINO: model.xml (model_fp16.xml, model_int8.xml) or model.onnx, on Intel and AMD processors or Intel GPUs."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppdet.deploy.backends.base import OUTPUTS, Backend, Options, find_file, last_line
-from ppdet.deploy.precisions import PRECISIONS
+from ppdet.deploy.precisions import OWN_FILES, PRECISIONS
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
 if TYPE_CHECKING:
     import openvino
 
-TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # of what the graph itself does not quantize
 
 
 class OpenVINO(Backend):
@@ -36,7 +36,7 @@ class OpenVINO(Backend):
         try:
             core = openvino.Core()
             model = core.read_model(str(path))
-            if options.precision != "fp32":
+            if TYPES[options.precision] != "f32":
                 make_input_integer(model, "im_shape")
             with all_instructions():
                 compiled = core.compile_model(model, device_name(options), settings)
@@ -50,7 +50,8 @@ class OpenVINO(Backend):
 
     @classmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        return find_file(folder, *(("model_fp16.xml",) if precision == "fp16" else ("model.xml", "model.onnx")))
+        names = (f"model_{precision}.xml",) if precision in OWN_FILES else ("model.xml", "model.onnx")
+        return find_file(folder, *names)
 
     @classmethod
     def why_unavailable(cls, options: Options) -> str | None:

@@ -16,10 +16,12 @@ from ppdet.core.config import Config
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
+from ppdet.deploy.precisions import OWN_FILES
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.tta import Suppression
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
+from ppdet.engine.export.accuracy import Calibration, ValidationSet
 from ppdet.engine.export.check import (
     BeforeNms,
     check_arrays,
@@ -30,6 +32,7 @@ from ppdet.engine.export.check import (
     verify,
 )
 from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
+from ppdet.engine.export.int8 import calibration_inputs, write_int8
 from ppdet.engine.export.metadata import metadata_of
 from ppdet.engine.export.onnx import write_formats
 from ppdet.engine.export.refusals import (
@@ -47,12 +50,15 @@ from ppdet.engine.export.triton import FOLDER as TRITON
 from ppdet.engine.export.triton import with_onnx, write_repository
 from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.modeling.layers import ConvNorm
+from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.ranges import require_number
 
 logger = get_logger(__name__)
 FILES = (
-    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_tensorrt.onnx", "selfcheck.npz"),
-    *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
+    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_int8.onnx", "model_tensorrt.onnx"),
+    *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin", "model_int8.xml", "model_int8.bin"),
+    "selfcheck.npz",
 )
 
 
@@ -67,6 +73,8 @@ def export_model(
     thresholds: str | Path | None = None,
     target: str | None = None,
     batch_size: int = 1,
+    calibration: int = 300,
+    max_drop: float = 0.5,
 ) -> Path:
     """Export a trained detector to a folder for `ppdet.Detector` and other inference engines.
 
@@ -84,10 +92,13 @@ def export_model(
         formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin), "triton"
             (a model repository for Triton, see `write_repository`, and "onnx").
         precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
-            have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
+            have; "fp16" or "int8", which write further files for ONNX Runtime and OpenVINO, model_fp16.* or
+            model_int8.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
         thresholds: file with the score threshold of each class (see `read_thresholds`), which goes into infer_cfg.yml.
+        calibration: number of images of TrainDataset with which a graph is quantized to int8.
+        max_drop: how much AP int8 may lose on EvalDataset, in percent; layers that cost more stay in float32.
         target: "tensorrt" also writes model_tensorrt.onnx, for batches of `batch_size` images of one size.
 
     Returns:
@@ -110,6 +121,7 @@ def export_model(
     for_triton, formats = "triton" in formats, with_onnx(formats)
     check_target(target, batch_size, output, formats, precision)
     check_formats(formats, precision, output)
+    require_number("max_drop", max_drop, minimum=0)
     outside = [t for t in transforms if t is not fused]
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
@@ -156,10 +168,13 @@ def export_model(
         facts = metadata_of(settings, model)
         add_formats(detector, inputs, files, formats, precision, facts)
         if output == "detections":
+            if precision == "int8":
+                add_int8(cfg, preprocess, files, formats, settings["label_list"], calibration, max_drop)
             for backend, kind in engines(formats, precision):
                 verify(files, backend, kind, self_check)
             if locations is not None:
-                verify_locations(detector, inputs, formats, precision, self_check, locations)
+                whole = "fp32" if precision == "int8" else precision  # int8 is judged by its AP
+                verify_locations(detector, inputs, formats, whole, self_check, locations)
             if target == "tensorrt":
                 save = functools.partial(save_graph, detector, inputs)
                 add_tensorrt(detector, save, files, self_check, preprocess.sizes()[2], batch_size, facts)
@@ -171,7 +186,7 @@ def export_model(
                 check_of_inputs = SelfCheck(expected.arrays, [], 0.0, 0)
                 verify_locations(detector, inputs, formats, precision, check_of_inputs, expected.locations)
         if for_triton:
-            file = "model_fp16.onnx" if precision == "fp16" else "model.onnx"
+            file = f"model_{precision}.onnx" if precision in OWN_FILES else "model.onnx"
             write_repository(files / file, files, cfg.name, settings["label_list"])
         replace_files(folder, files)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
@@ -206,8 +221,27 @@ def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]
     """Yield the engine and the precision for every file that was written: fp32, and `precision` if it applies."""
     for backend in (ENGINES[name] for name in ("paddle", *formats)):
         yield backend, "fp32"
-        if precision == "bf16" or (precision == "fp16" and backend != "paddle"):
+        if precision == "bf16" or (precision in OWN_FILES and backend != "paddle"):
             yield backend, precision
+
+
+def add_int8(
+    cfg: Config,
+    preprocess: Preprocess,
+    target: Path,
+    formats: Sequence[str],
+    class_names: list[str],
+    images: int,
+    max_drop: float,
+) -> None:
+    """Write the detector in int8 for each format to the folder `target`."""
+    try:
+        validation: ValidationSet | None = ValidationSet(cfg, preprocess, class_names)
+    except (ConfigError, DataError) as error:
+        logger.warning("the AP of int8 is not measured, because EvalDataset cannot be read: %s", error)
+        validation = None
+    batches = calibration_inputs(cfg, preprocess, images)
+    write_int8(target, formats, Calibration(batches, validation, max_drop))
 
 
 def verify_locations(

@@ -116,7 +116,7 @@ def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
 def network_of(nodes: "Sequence[onnx.NodeProto]") -> "list[onnx.NodeProto]":
     """Return the convolutions, and the nodes between them: those that depend on one and that one depends on.
 
-    Computations with shapes do not count.
+    Computations with shapes do not count. The last one comes first.
     """
     after: set[str] = set()  # values that depend on a convolution
     for node in nodes:

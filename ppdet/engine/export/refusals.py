@@ -12,6 +12,7 @@ from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.errors import ConfigError, ConfigKeyError, config_error
+from ppdet.utils.extras import require_package
 
 ENGINES = {kind.format: name for name, kind in BACKENDS.items()}  # the engine that runs a format
 IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
@@ -98,6 +99,10 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
         raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
     if precision != "fp32" and output != "detections":
         raise ConfigError(f"--precision {precision}: set export.post_process and export.nms true, benchmark false")
+    if precision == "int8" and not formats:
+        raise ConfigError("--precision int8 needs --format onnx or openvino: Paddle Inference has no int8 here")
+    if precision == "int8" and "openvino" in formats:
+        require_package(ConfigError, "nncf")
     if precision == "fp16" and not formats:
         raise ConfigError(
             "--precision fp16 needs --format onnx or openvino; Paddle Inference converts an export in fp32 to float16 "
