@@ -29,6 +29,7 @@ def write_openvino(folder: Path, calibration: Calibration) -> None:
 
     If it loses too much AP, NNCF lets those layers stay in float32 that cost most.
     """
+    os.environ.setdefault("NNCF_CI", "1")  # otherwise NNCF asks whether it may send usage data
     import nncf
     import openvino
 
