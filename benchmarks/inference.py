@@ -91,7 +91,9 @@ def quantize(folder: Path, batches: list[dict]) -> None:
     from ppdet.utils.extras import absent_packages
 
     files = {"onnx": "model.onnx"} if absent_packages("int8") else {"onnx": "model.onnx", "openvino": "model.xml"}
-    write_int8(folder, [kind for kind, name in files.items() if (folder / name).exists()], Calibration(batches, None, 0))
+    write_int8(
+        folder, [kind for kind, name in files.items() if (folder / name).exists()], Calibration(batches, None, 0)
+    )
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
