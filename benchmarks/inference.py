@@ -15,16 +15,31 @@ from common import ROOT, make_parser, medians, report
 EXAMPLES = """examples:
   python benchmarks/inference.py                                   # R50 and R18-vd, one image of 896x1152
   python benchmarks/inference.py --model r18vd --height 320 --width 448 --batch 4
+  python benchmarks/inference.py --model r50 r34 r18vd small light --height 480 --width 640
   python benchmarks/inference.py --model r50 --no-onednn           # also Paddle without oneDNN: half a minute per run
 """
+
+
+def head(channels: int) -> list[str]:
+    """Return overrides for a head with half as many convolutions, of so many channels."""
+    return [f"FCOSHead.fcos_feat={{feat_in: {channels}, feat_out: {channels}, num_convs: 2}}"]
+
+
 CONFIG = ROOT / "configs" / "fcos" / "fcos_r50_fpn_1x_coco.yml"
-MODELS = {"r50": [], "r18vd": ["ResNet.depth=18", "ResNet.variant=d"]}
+R18VD = ["ResNet.depth=18", "ResNet.variant=d"]
+MODELS = {
+    "r50": [],
+    "r34": ["ResNet.depth=34"],
+    "r18vd": R18VD,
+    "small": [*R18VD, "FPN.out_channel=128", *head(128)],  # as in fcos_r18vd_small
+    "light": [*R18VD, "ResNet.width_mult=0.5", "FPN.out_channel=64", *head(64)],  # as in fcos_r18vd_light
+}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "--model", choices=MODELS, nargs="+", default=list(MODELS), help="networks to measure (default: both)"
+        "--model", choices=MODELS, nargs="+", default=["r50", "r18vd"], help="networks to measure (default: r50 r18vd)"
     )
     parser.add_argument("--height", type=int, default=896, help="height of the images in pixels (default: 896)")
     parser.add_argument("--width", type=int, default=1152, help="width of the images in pixels (default: 1152)")
@@ -96,6 +111,13 @@ def quantize(folder: Path, batches: list[dict]) -> None:
     )
 
 
+def megabytes(engine: object) -> float:
+    """Return the size of the files that an engine loaded: graph and weights."""
+    graph = engine.find(engine.folder, engine.options.precision)
+    weights = [graph.with_suffix(end) for end in (".bin", ".pdiparams")]
+    return sum(path.stat().st_size for path in (graph, *weights) if path.exists()) / 1e6
+
+
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
     """Return the rows of the table for one model."""
     import numpy as np
@@ -130,14 +152,19 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
         "post-processing of all locations": lambda: model.nms(*model.decode(maps, batch["scale_factor"])),
     }
     stages["paddle fp32, network alone"] = partial(engines(bare, False)["paddle fp32"], arrays)
+    sizes = {}
     for key, engine in engines(whole, arguments.no_onednn).items():
         stages[key] = partial(engine, arrays)
+        sizes[key] = megabytes(engine)
         if key.endswith("fp32"):
             detector = Detector(whole, engine.name)
             stages[f"{key}, JPEG to detections"] = partial(detector.predict, [str(photo)] * arguments.batch)
     seconds = medians(stages, arguments.repeat)
     limit = seconds["paddle fp32, network alone"]
-    return [[name, key, passing, 1e3 * value, arguments.batch / value, value / limit] for key, value in seconds.items()]
+    return [
+        [name, key, passing, 1e3 * value, arguments.batch / value, value / limit, sizes.get(key, "-")]
+        for key, value in seconds.items()
+    ]
 
 
 def main() -> None:
@@ -153,7 +180,7 @@ def main() -> None:
     with paddle.no_grad(), tempfile.TemporaryDirectory() as folder:
         rows = [row for name in arguments.model for row in measure(name, arguments, Path(folder))]
     title = f"Detection, {arguments.batch} x {arguments.height}x{arguments.width}"
-    header = ["model", "path", "scores above threshold", "ms", "images/s", "ratio to paddle fp32, network alone"]
+    header = ["model", "path", "scores above threshold", "ms", "images/s", "ratio to paddle fp32, network alone", "MB"]
     report(title, header, rows, arguments.json)
 
 
