@@ -114,8 +114,9 @@ def quantize(folder: Path, batches: list[dict]) -> None:
 def megabytes(engine: object) -> float:
     """Return the size of the files that an engine loaded: graph and weights."""
     graph = engine.find(engine.folder, engine.options.precision)
-    weights = [graph.with_suffix(end) for end in (".bin", ".pdiparams")]
-    return sum(path.stat().st_size for path in (graph, *weights) if path.exists()) / 1e6
+    ends = {".xml": ".bin", ".json": ".pdiparams", ".pdmodel": ".pdiparams"}  # an ONNX file has both
+    files = {graph, graph.with_suffix(ends.get(graph.suffix, graph.suffix))}
+    return sum(path.stat().st_size for path in files) / 1e6
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
