@@ -3,6 +3,8 @@
 import contextlib
 import gc
 from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -120,13 +122,18 @@ def _image_columns(images: list[_Image]) -> ImageColumns:
 
 def _annotation_columns(rows: list[_Annotation]) -> AnnotationColumns:
     count = len(rows)
+
+    def values(name: str) -> Iterator[Any]:  # faster than a generator
+        return map(attrgetter(name), rows)
+
+    sides = chain.from_iterable(values("bbox"))
     return AnnotationColumns(
-        image_ids=_ids([row.image_id for row in rows]),
-        category_ids=_ids([row.category_id for row in rows]),
-        xywh=np.fromiter((side for row in rows for side in row.bbox), np.float64, 4 * count).reshape(count, 4),
-        area=np.fromiter((np.nan if row.area is None else row.area for row in rows), np.float64, count),
-        crowd=np.fromiter((row.iscrowd for row in rows), bool, count),
-        ignore=np.fromiter((row.ignore for row in rows), bool, count),
+        image_ids=_ids(list(values("image_id"))),
+        category_ids=_ids(list(values("category_id"))),
+        xywh=np.fromiter(sides, np.float64, 4 * count).reshape(count, 4),
+        area=np.fromiter((np.nan if area is None else area for area in values("area")), np.float64, count),
+        crowd=np.fromiter(values("iscrowd"), bool, count),
+        ignore=np.fromiter(values("ignore"), bool, count),
     )
 
 
