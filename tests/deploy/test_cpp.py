@@ -109,6 +109,18 @@ def test_finds_what_python_finds(example, program, tmp_path, file, operations):
     assert cv2.imread(str(tmp_path / "o.png")).shape == noise.shape
 
 
+def test_a_folder_in_int8_has_a_file_of_its_own(example, program, tmp_path):
+    if example.backend != "onnxruntime":
+        pytest.skip("Paddle Inference has no int8 here")
+    cv2.imwrite(str(tmp_path / "image.png"), np.full((64, 96, 3), 102, np.uint8))
+    folder = example.write(tmp_path, [NORMALIZE, {"type": "Permute"}], precision="int8")
+    arguments = [folder, tmp_path / "image.png", "--threshold", -100, "--threads", 1]
+    assert "model_int8.onnx: no such file" in run(program, *arguments, code=2)
+    (folder / "model.onnx").rename(folder / "model_int8.onnx")
+    (expected,) = Detector(folder, "onnxruntime", threads=1).predict(str(tmp_path / "image.png")).rows
+    assert np.allclose([float(n) for n in run(program, *arguments).split()[1:]], expected[1:], atol=2e-3)
+
+
 def test_each_class_has_the_threshold_of_the_model(example, program, tmp_path):
     cv2.imwrite(str(tmp_path / "image.png"), np.full((64, 96, 3), 102, np.uint8))  # found with a score of 0.4
     operations = [{**NORMALIZE, "mean": [0, 0, 0], "std": [1, 1, 1]}, {"type": "Permute"}]

@@ -125,6 +125,17 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     page.close()
 
 
+def test_a_folder_in_int8_has_a_file_of_its_own(site, browser, tmp_path):
+    settings = yaml.safe_load((tmp_path / "model" / "infer_cfg.yml").read_text())
+    (tmp_path / "model" / "infer_cfg.yml").write_text(yaml.safe_dump({**settings, "precision": "int8"}))
+    (tmp_path / "model" / "model.onnx").rename(tmp_path / "model" / "model_int8.onnx")
+    page = browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(site)
+    page.wait_for_selector("#file:enabled")
+    page.close()
+
+
 def test_a_graph_of_one_size(site, browser, tmp_path):
     """Images are padded to it, and too large ones are told."""
     write_model(tmp_path / "model", (64, 128))

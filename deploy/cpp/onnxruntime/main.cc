@@ -2,7 +2,7 @@
 //
 //   detect MODEL_DIR IMAGE [--output FILE] [--threshold SCORE] [--threads N]
 //
-// MODEL_DIR is a folder that `ppdet export --format onnx` wrote. The output is a line per detection: name, score, x1, y1,
+// MODEL_DIR is a folder that `ppdet export --format onnx` wrote, with or without `--precision int8`. The output is a line per detection: name, score, x1, y1,
 // x2, y2 in pixels of the image. --output writes a picture with the boxes.
 
 #include <onnxruntime_cxx_api.h>
@@ -16,7 +16,9 @@ namespace {
 class Detector {
  public:
   explicit Detector(const example::Arguments& arguments) : session_(nullptr) {
-    const auto path = std::filesystem::path(arguments.model_dir) / "model.onnx";
+    const std::filesystem::path folder(arguments.model_dir);
+    const bool is_int8 = example::ReadSettings(folder)["precision"].as<std::string>("fp32") == "int8";
+    const auto path = folder / (is_int8 ? "model_int8.onnx" : "model.onnx");
     if (!std::filesystem::exists(path)) throw std::runtime_error(path.string() + ": no such file");
     if (arguments.gpu) throw std::invalid_argument("--gpu: this example computes on processors only");
     Ort::SessionOptions options;
