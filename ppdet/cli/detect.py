@@ -17,9 +17,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppdet.cli.arguments import add_slice_arguments
 from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive
-from ppdet.deploy.engine_options import add_tta_arguments, number_between
+from ppdet.deploy.engine_options import add_slice_arguments, add_tta_arguments, number_between
 from ppdet.deploy.precisions import PRECISIONS
 
 if TYPE_CHECKING:

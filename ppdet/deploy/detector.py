@@ -32,7 +32,6 @@ from ppdet.utils.logger import get_logger
 __all__ = ["DeployError", "Detections", "Detector"]
 
 logger = get_logger(__name__)
-WHOLE_IMAGE = np.zeros(4, np.int64)  # a window whose detections are not moved
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ class Detector:
         ((_, rows),) = detect_windows(self._run_rows, windows, batch_size, slicing)
         return Detections.from_rows(rows, self.class_names)
 
-    def prepare_windows(self, image: Image, slicing: Slicing) -> Iterator[tuple[np.ndarray, int, dict]]:
-        """Preprocess the windows of an image.
+    def prepare_windows(self, image: Image, slicing: Slicing | None) -> Iterator[tuple[np.ndarray, int, dict]]:
+        """Preprocess the windows of an image; without `slicing`, the whole image is the only one.
 
         Yields:
             x1, y1, x2, y2 of the window; how many windows of the image follow; and a sample for `run`.
@@ -183,6 +182,10 @@ class Detector:
         Raises:
             ImageError: the image cannot be read (before the first window).
         """
+        if slicing is None:
+            sample = self.prepare(image)
+            yield np.array([0, 0, sample["w"], sample["h"]]), 0, sample
+            return
         pixels = read_pixels(image)
         windows = slicing.windows(*pixels.shape[:2])
         for window, following, part in crops(pixels, windows):
@@ -274,9 +277,6 @@ class Detector:
     def _prepare_files(self, paths: Sequence[str], slicing: Slicing | None) -> Iterator[Window]:
         for index, path in enumerate(paths):
             try:
-                if slicing is None:
-                    yield Window(index, WHOLE_IMAGE, 0, self.prepare(path))
-                else:
-                    yield from (Window(index, *window) for window in self.prepare_windows(path, slicing))
+                yield from (Window(index, *window) for window in self.prepare_windows(path, slicing))
             except ImageError as error:
                 logger.warning("image skipped: %s", error)

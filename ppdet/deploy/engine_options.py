@@ -63,6 +63,37 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, threads: int | None
     )
 
 
+def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --slice_infer and its options; `ppdet.deploy.slicing.slicing_of` reads and checks them."""
+    group = parser.add_argument_group("small objects in large images (docs/SLICING.md)")
+    group.add_argument(
+        "--slice_infer", action="store_true", help="detect in overlapping windows of each image and merge the boxes"
+    )
+    group.add_argument(
+        "--slice_size", nargs=2, type=int, metavar=("H", "W"), help="size of a window in pixels (default: 640 640)"
+    )
+    group.add_argument(
+        "--overlap_ratio",
+        nargs=2,
+        type=float,
+        metavar=("H", "W"),
+        help="part of a window that its neighbor covers too (default: 0.25 0.25)",
+    )
+    group.add_argument(
+        "--combine_method",
+        metavar="METHOD",
+        help="how boxes of different windows are merged: nms, nmm or concat (default: nms)",
+    )
+    group.add_argument(
+        "--match_threshold", type=float, metavar="X", help="boxes with at least this overlap match (default: 0.6)"
+    )
+    group.add_argument(
+        "--match_metric",
+        metavar="METRIC",
+        help="overlap is measured as iou, or as ios: intersection over the smaller box (default: ios)",
+    )
+
+
 def add_tta_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --tta and its options; `ppdet.deploy.tta.tta_of` reads and checks them."""
     group = parser.add_argument_group("test-time augmentation (docs/TTA.md)")

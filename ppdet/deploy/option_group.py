@@ -23,6 +23,11 @@ class OptionGroup:
     settings: str
     fields: Mapping[str, str]
 
+    @property
+    def options(self) -> set[str]:
+        """The names of all its options, the switch among them."""
+        return {self.switch, *self.fields}
+
     def read(self, arguments: argparse.Namespace) -> dict[str, Any] | None:
         """Values of the options that were given, by field; None without the switch.
 

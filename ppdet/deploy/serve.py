@@ -22,6 +22,7 @@ from pathlib import Path
 from ppdet.core.command_line import make_parser, one_line_errors, run
 from ppdet.deploy.engine_options import (
     add_engine_arguments,
+    add_slice_arguments,
     add_tta_arguments,
     number_between,
     whole_number_between,
@@ -49,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--max_batch",
         type=whole_number_between(1, 256),
         metavar="N",
-        help="most images per batch (default: 4 on a CPU, 8 elsewhere)",
+        help="most images, or windows of them, per batch (default: 4 on a CPU, 8 elsewhere)",
     )
     add(
         "--max_delay_ms",
@@ -77,6 +78,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         type=whole_number_between(1, 2**31 - 1),
         default=50_000_000,
         help="of an image, width x height (default: 50 million)",
+    )
+    add(
+        "--max_windows",
+        type=whole_number_between(1, 10_000),
+        metavar="N",
+        help="of an image, with --slice_infer (default: 256)",
     )
     add(
         "--timeout_s",
@@ -107,6 +114,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="most connections from one address (default: 128)",
     )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
+    add_slice_arguments(parser)
     add_tta_arguments(parser)
     return parser.parse_args(argv)
 
@@ -145,7 +153,12 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(arguments: argparse.Namespace) -> None:
+    from ppdet.deploy.slicing import slicing_of
+
     token = read_token(arguments.token_file)
+    slicing = slicing_of(arguments)
+    if arguments.max_windows and slicing is None:
+        raise DeployError("--max_windows has no effect without --slice_infer: add that, or leave it out")
     for ending in (signal.SIGTERM, signal.SIGINT):
         # Before the server listens there is no request to finish.
         signal.signal(ending, lambda *_: sys.exit(0))
@@ -177,15 +190,19 @@ def serve(arguments: argparse.Namespace) -> None:
         arguments.precision,
         arguments.cpu_threads,
         tta_of(arguments),
+        slicing,
     )
     if model.tta:
         logger.info("test-time augmentation: %s", model.tta)
+    if slicing:
+        logger.info("slicing: %s", slicing)
     settings = Settings(
         max_batch=arguments.max_batch or (4 if arguments.device == "cpu" else 8),
         max_delay_ms=arguments.max_delay_ms,
         max_queue=arguments.max_queue,
         max_body_mb=arguments.max_body_mb,
         max_pixels=arguments.max_pixels,
+        max_windows=arguments.max_windows or Settings.max_windows,
         timeout_s=arguments.timeout_s,
         token=token,
         own_names=own_names(arguments.host),

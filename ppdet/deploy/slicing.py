@@ -93,6 +93,14 @@ class Slicing:
         top, left, bottom, right = (corner.ravel() for corner in corners)
         return np.stack([left, top, right, bottom], axis=1)
 
+    def count(self, height: int, width: int) -> int:
+        """How many windows `windows` would return; an image has thousands of them only if they are tiny."""
+        steps = (side - int(share * side) for side, share in zip(self.size, self.overlap))
+        rows, columns = (
+            -(-max(length - side, 0) // step) + 1 for length, side, step in zip((height, width), self.size, steps)
+        )
+        return rows * columns
+
     def merge(self, rows: np.ndarray) -> np.ndarray:
         """Merge the detections of all windows of an image.
 

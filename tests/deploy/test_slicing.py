@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.cli.arguments import add_slice_arguments
+from ppdet.deploy.engine_options import add_slice_arguments
 from ppdet.deploy.slicing import Slicing, WindowMerger, detect_windows, overlaps, slicing_of
 from ppdet.utils.errors import DeployError
 
@@ -29,7 +29,9 @@ def starts_by_stepping(length, side, share):
 @settings(max_examples=300, deadline=None)
 @given(sides, sides, st.integers(5, 300), st.integers(5, 300), shares, shares)
 def test_windows_have_one_size_and_cover_every_pixel(height, width, h, w, share_h, share_w):
-    windows = Slicing((h, w), (share_h, share_w)).windows(height, width)
+    slicing = Slicing((h, w), (share_h, share_w))
+    windows = slicing.windows(height, width)
+    assert slicing.count(height, width) == len(windows)
     covered = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in windows.tolist():
         assert (y2 - y1, x2 - x1) == (min(h, height), min(w, width))

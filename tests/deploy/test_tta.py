@@ -6,9 +6,8 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.cli.arguments import add_slice_arguments
 from ppdet.data.loading.views import View
-from ppdet.deploy.engine_options import add_tta_arguments
+from ppdet.deploy.engine_options import add_slice_arguments, add_tta_arguments
 from ppdet.deploy.tta import TTA, Suppression, ViewMerger, tta_of, unflip
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.modeling.soft_nms import SoftNMS

@@ -9,6 +9,7 @@ examples:
   {program} --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
   {program} --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
   {program} --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
+  {program} --model_dir DIR --input IMAGES --output out --slice_infer --slice_size 640 640 --batch_size 4
   {program} --model_dir DIR --input IMAGES --output out --ray_address auto --workers 64
 """
 
@@ -16,7 +17,12 @@ import argparse
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.engine_options import add_engine_arguments, add_tta_arguments, number_between
+from ppdet.deploy.engine_options import (
+    add_engine_arguments,
+    add_slice_arguments,
+    add_tta_arguments,
+    number_between,
+)
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -56,11 +62,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         metavar="S",
         help="longest time for an image; then its worker is ended, and the image gets an error (default: 600)",
     )
-    add("--batch_size", type=positive, default=1, metavar="N", help="images per run of the model (default: 1)")
+    add("--batch_size", type=positive, default=1, metavar="N", help="images, or windows of them, per run (default: 1)")
     add("--shard_size", type=positive, metavar="N", help="images per output file (default: 500)")
     add("--workers", type=positive, metavar="N", help="worker processes (default: as many as there is room for)")
     add("--ray_address", metavar="ADDRESS", help="of a Ray cluster, or auto (default: start Ray on this machine)")
     add_engine_arguments(parser, threads=1)
+    add_slice_arguments(parser)
     add_tta_arguments(parser)
     arguments = parser.parse_args(argv)
     if arguments.name_column and not arguments.bytes_column:
@@ -75,12 +82,16 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         from ppdet.core.extensions import import_extensions
         from ppdet.deploy.batch.job import BatchJob, run_batch
+        from ppdet.deploy.slicing import OPTIONS as SLICE_OPTIONS
+        from ppdet.deploy.slicing import slicing_of
+        from ppdet.deploy.tta import OPTIONS as TTA_OPTIONS
         from ppdet.deploy.tta import tta_of
 
-        tta = tta_of(arguments)
-        settings = {name: value for name, value in vars(arguments).items() if not name.startswith("tta")}
+        tta, slicing = tta_of(arguments), slicing_of(arguments)
+        grouped = TTA_OPTIONS.options | SLICE_OPTIONS.options
+        settings = {name: value for name, value in vars(arguments).items() if name not in grouped}
         import_extensions(settings.pop("imports"))
-        run_batch(BatchJob(**settings, tta=tta))
+        run_batch(BatchJob(**settings, tta=tta, slicing=slicing))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, tota
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.preprocess import class_list, read_infer_cfg
-from ppdet.deploy.tta import TTA
+from ppdet.deploy.slicing import Slicing
+from ppdet.deploy.tta import TTA, check_alone
 from ppdet.utils.errors import DataError, DeployError
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
@@ -38,12 +39,13 @@ class BatchJob:
             if the model was exported with `--thresholds`; else none.
         workers: number of worker processes. None: as many as the CPUs or GPUs allow.
         cpu_threads: number of CPU threads of each worker.
-        batch_size: images in one run of the model.
+        batch_size: images, or windows with `slicing`, in one run of the model.
         image_timeout_s: seconds that an image may take, from reading to its detections. A worker that takes longer is
             ended, as on an image on which it dies; the image becomes a row with an error.
         shard_size: images per output file; None for 500, or what the job began with.
         backend, device, precision: see `Detector`; device is cpu, or gpu with one GPU per worker.
         tta: see `Detector`.
+        slicing: detect in windows of each image, see `Detector.predict_sliced`.
         ray_address: address of a Ray cluster, such as `auto`; None starts Ray on this machine.
     """
 
@@ -65,6 +67,7 @@ class BatchJob:
     device: str = "cpu"
     precision: str | None = None
     tta: TTA | None = None
+    slicing: Slicing | None = None
     ray_address: str | None = None
 
 
@@ -87,6 +90,7 @@ def run_batch(job: BatchJob) -> Summary:
         LockedError: another process works in the output folder.
     """
     require_extras(DeployError, "batch")
+    check_alone(job.tta, job.slicing)
     settings = read_infer_cfg(Path(job.model_dir))
     with Progress() as progress:
         progress.step("listing the images", f" of {job.input}")
@@ -116,6 +120,7 @@ def start_or_resume(
         "precision": precision,
         "threshold": threshold_of(job, settings),
         "tta": None if job.tta is None else str(job.tta),
+        "slicing": None if job.slicing is None else str(job.slicing),
     }
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -139,6 +144,7 @@ def start_or_resume(
         image_timeout_s=job.image_timeout_s,
         extensions=imported(),
         tta=job.tta,
+        slicing=job.slicing,
     )
     with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads, progress.step):
         measures = worker_settings.backend == "auto"
@@ -163,6 +169,8 @@ def start_or_resume(
         run = JobRun(shards, finished)
         if job.tta:
             logger.info("test-time augmentation: %s", job.tta)
+        if job.slicing:
+            logger.info("slicing: %s", job.slicing)
         if finished:
             logger.info("going on: %d of %d images are done", len(inputs) - run.total, len(inputs))
         logger.info(

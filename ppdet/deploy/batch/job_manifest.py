@@ -18,7 +18,7 @@ from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.masking import masked_values
 
 FILE = "manifest.json"
-NULL = {"threshold": "one for each class", "tta": "none"}  # what null means in these fields
+NULL = {"threshold": "one for each class", "tta": "none", "slicing": "none"}  # what null means in these fields
 LARGEST_MODEL = 2**34  # bytes of a file
 LARGEST = 2**26  # bytes; classes have names of any length, but there are thousands at most
 # Fields that must be the same when a job continues, and the error's words for a difference.
@@ -31,6 +31,7 @@ IDENTITY = {
     "threshold": "another --threshold",
     "shard_size": "another --shard_size",
     "tta": "another --tta",
+    "slicing": "another --slice_infer",
 }
 
 
@@ -51,7 +52,7 @@ class Manifest:
         finished: the Counts of a complete job as a mapping, else null.
         format: version of this file's format.
         table_version: version of the columns of the tables; manifests that do not say it are of version 1.
-        tta: the `TTA` in words; null without.
+        tta, slicing: the `TTA` and the `Slicing` in words; null without.
     """
 
     model: str
@@ -71,6 +72,7 @@ class Manifest:
     format: int = 1
     table_version: int = result_table.VERSION
     tta: str | None = None
+    slicing: str | None = None
 
     def write(self, folder: Folder) -> None:
         shown = masked_values({"input": self.input, "image_root": self.image_root})
@@ -108,7 +110,8 @@ def read_manifest(folder: Folder) -> Manifest | None:
 def is_valid(manifest: Manifest) -> bool:
     """Whether the fields of a manifest, which may come from anybody, have values that a job writes."""
     texts = [manifest.model, manifest.model_dir, manifest.input, manifest.images_sha256, manifest.backend]
-    texts += [manifest.precision, *(text for text in (manifest.image_root, manifest.tta) if text is not None)]
+    optional = manifest.image_root, manifest.tta, manifest.slicing
+    texts += [manifest.precision, *(text for text in optional if text is not None)]
     counts = [manifest.images, manifest.shards, manifest.shard_size, manifest.format, manifest.table_version]
     names, numbers, finished = manifest.classes, manifest.category_ids, manifest.finished
     return (

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppdet.core.extensions import import_extensions
 from ppdet.deploy.batch.read_images import in_one_line, read_items
-from ppdet.deploy.detector import Detector
+from ppdet.deploy.detector import Detections, Detector
+from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import ImageError
 
@@ -16,7 +19,8 @@ from ppdet.utils.errors import ImageError
 class WorkerSettings(NamedTuple):
     """Settings of a worker.
 
-    model_dir, backend, device, precision, threads, tta: see `Detector`. batch_size: images in one run of the model.
+    model_dir, backend, device, precision, threads, tta: see `Detector`. slicing: see `Detector.predict_sliced`.
+    batch_size: images, or windows of images, in one run of the model.
     threshold: detections with a lower score are dropped, 0..1; None for the thresholds of the model (see `Detector`).
     image_timeout_s: the process ends if reading and detecting takes longer than this per image. extensions: files and
     modules with components from outside the package, see `core.extensions.imported`.
@@ -32,6 +36,20 @@ class WorkerSettings(NamedTuple):
     image_timeout_s: float = 600.0
     extensions: Sequence[str] = ()
     tta: TTA | None = None
+    slicing: Slicing | None = None
+
+
+class Part(NamedTuple):
+    """What the model sees at once: an image, or one window of it.
+
+    row: the image's. merger: of the image's windows. box, following, sample: see `slicing.Window`.
+    """
+
+    row: dict
+    merger: WindowMerger
+    box: np.ndarray
+    following: int
+    sample: dict
 
 
 def load_detector(settings: WorkerSettings) -> Detector:
@@ -97,48 +115,56 @@ class DetectorWorker:
             One row (see `new_row`) per image, in order.
         """
         rows: list[dict] = []
-        batch: list[tuple[dict, dict]] = []
+        batch: list[Part] = []
         items = read_items(task)
         while True:
             # A batch of images runs after its last one was prepared.
             with end_after(self.settings.image_timeout_s * self.settings.batch_size):
                 item = next(items, None)
-                if item is not None:
-                    rows.append(new_row(first + len(rows), item.name, item.path, item.error))
-                    sample = None if item.error else self.prepare(item.image, rows[-1])
-                    if sample is not None:
-                        batch.append((rows[-1], sample))
-                if item is None or len(batch) == self.settings.batch_size:
-                    self.run(batch)
-                    batch = []
-            if item is None:
-                return rows
+                if item is None:
+                    if batch:
+                        self.run(batch)
+                    return rows
+                rows.append(new_row(first + len(rows), item.name, item.path, item.error))
+                for part in self.prepare(item.image, rows[-1]) if not item.error else ():
+                    batch.append(part)
+                    if len(batch) == self.settings.batch_size:
+                        self.run(batch)
+                        batch = []
 
-    def prepare(self, image: Any, row: dict) -> dict | None:
-        """The sample for `Detector.run`; None, with the reason in the row, for an image that cannot be read."""
+    def prepare(self, image: Any, row: dict) -> Iterator[Part]:
+        """Yield the image, or its windows; if it cannot be read, the row gets the reason."""
+        merger = WindowMerger(self.settings.slicing or Slicing())
         try:
-            sample = self.detector.prepare(image)
+            for box, following, sample in self.detector.prepare_windows(image, self.settings.slicing):
+                if not following:  # the last window ends where the image ends
+                    row["width"], row["height"] = box[2:].tolist()
+                yield Part(row, merger, box, following, sample)
         except ImageError as error:
             row["error"] = error.reason
-            return None
         except Exception as error:  # whatever is wrong with one image must not end a job of millions
             row["error"] = in_one_line(error)
-            return None
-        row["width"], row["height"] = int(sample["w"]), int(sample["h"])
-        return sample
 
-    def run(self, batch: list[tuple[dict, dict]]) -> None:
-        """Put the detections of (row, sample) pairs into the rows. If a batch fails, its images are retried singly."""
+    def run(self, batch: list[Part]) -> None:
+        """Put the detections of images into their rows. If a batch fails, its parts are retried singly."""
         try:
-            results = self.detector.run([sample for _, sample in batch])
+            results = self.detector.run([part.sample for part in batch])
         except Exception as error:  # an engine may raise anything, and the job continues
             if len(batch) == 1:
-                batch[0][0]["error"] = in_one_line(error)
+                batch[0].row["error"] = in_one_line(error)
                 return
-            for pair in batch:
-                self.run([pair])
+            for part in batch:
+                self.run([part])
             return
-        for (row, _), detections in zip(batch, results):
+        for part, detections in zip(batch, results):
+            self.collect(part, detections.rows)
+
+    def collect(self, part: Part, found: np.ndarray) -> None:
+        """Take the detections (M, 6) of a part; the row gets those of the image when they are complete."""
+        for row, merged in part.merger.add([part.row], [part.box], [part.following], [found]):
+            if row["error"]:  # another window of it has failed
+                return
+            detections = Detections.from_rows(merged, self.detector.class_names)
             least = self.settings.threshold
             kept = detections.above(self.detector.thresholds if least is None else least)
             row["boxes"], row["scores"] = kept.boxes.tolist(), kept.scores.tolist()

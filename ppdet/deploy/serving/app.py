@@ -41,6 +41,7 @@ PAGE = {
 OPEN_PATHS = {*PAGE, "/healthz", "/readyz", "/docs", "/openapi.json"}
 KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/model", "/predict"}
 PART = 64 * 1024  # bytes of an answer that are sent at once
+MANY = 1000  # detections whose answer is written in another thread
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
 
@@ -185,13 +186,20 @@ async def make_response(service: Service, request: PredictRequest, start: float)
     answer = answer._replace(detections=answer.detections.above(threshold))
     if request.format == "json":
         answer.timing_ms["total"] = round(1e3 * (time.monotonic() - start), 2)
-        return JSONResponse(as_json(answer, service.category_ids))
+        make = partial(make_json, answer, service.category_ids)
+        # The windows of an image may have many detections; meanwhile, others can be answered.
+        many = len(answer.detections) > MANY
+        return await asyncio.get_running_loop().run_in_executor(None, make) if many else make()
     longest = LONGEST_SIDES[f".{request.format}"]
     if max(answer.width, answer.height) > longest:
         reason = f"at most {longest} pixels per side are written; this image has {answer.width} x {answer.height}"
         raise Refused(422, f"format: as {request.format}, {reason}: ask for png or json")
     picture = await service.draw(request.image, answer.detections, request.format)
     return Response(picture, media_type=f"image/{request.format}")
+
+
+def make_json(answer: Answer, category_ids: list[int]) -> Response:
+    return JSONResponse(as_json(answer, category_ids))
 
 
 def as_json(answer: Answer, category_ids: list[int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from ppdet.data.image_files import Unreadable, read_size
+from ppdet.data.image_files import ImageHeader, Unreadable, read_size
 from ppdet.utils.errors import ImageError
 
 # Image formats that are decoded; see ppdet.data.image_files.
@@ -33,6 +33,7 @@ class Settings:
         max_queue: most requests at the same time, from reading to the answer; further ones get status 503.
         max_body_mb: most mebibytes (2**20 bytes) in a request.
         max_pixels: most pixels (width times height) in an image.
+        max_windows: most windows of an image, if images are sliced.
         timeout_s: longest time from the first byte of a request to its answer.
         token: secret that requests must carry; None if they need none.
         own_names: names, in lower case, that requests may use for this server, besides addresses.
@@ -46,6 +47,7 @@ class Settings:
     max_queue: int = 64
     max_body_mb: float = 20.0
     max_pixels: int = 50_000_000
+    max_windows: int = 256
     timeout_s: float = 30.0
     token: str | None = None
     own_names: frozenset[str] = frozenset({"localhost"})
@@ -125,8 +127,8 @@ async def read_within(request: Request, max_body: int, crowded: Callable[[], boo
         arriving.cancel()
 
 
-def check_image(data: bytes, max_pixels: int) -> None:
-    """Check the kind of an image file and the number of its pixels, which its first bytes say.
+def check_image(data: bytes, max_pixels: int) -> ImageHeader:
+    """Check the kind of an image file and the number of its pixels, which its first bytes say; return these.
 
     What else may be wrong with it, decoding finds out: `ppdet.data.image_files.check_header` comes first there too.
 
@@ -143,6 +145,7 @@ def check_image(data: bytes, max_pixels: int) -> None:
         raise Refused(400, f"not an image, or damaged; expected one of {', '.join(KINDS)}")
     if header.decoded > max_pixels:
         raise Refused(413, f"the image has more than {max_pixels} pixels")
+    return header
 
 
 def broken_image(error: ImageError) -> Refused:

@@ -6,21 +6,21 @@ on, so that it can always answer, whatever they do: what takes too long is kille
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
-from ppdet.data.loading.views import View
 from ppdet.deploy.detector import Detections
 from ppdet.deploy.preprocess import Preprocess, class_list, read_infer_cfg
 from ppdet.deploy.serving.batching import Batcher, Item
-from ppdet.deploy.serving.jobs import ModelInfo, Prepared, Preparer, Runner, ServedModel, Unusable, image_bytes
+from ppdet.deploy.serving.jobs import IMAGE, ModelInfo, Prepared, Preparer, Runner, ServedModel, Unusable, slot_bytes
 from ppdet.deploy.serving.limits import Refused, Settings, too_busy
 from ppdet.deploy.serving.places import Place, Places
 from ppdet.deploy.serving.prometheus import Metrics
-from ppdet.deploy.serving.slots import IS_SPARSE, Slots
+from ppdet.deploy.serving.sliced import Part, SlicedImages
+from ppdet.deploy.serving.slots import SlotQueue, Slots
 from ppdet.deploy.serving.worker_process import Died, Ended, WorkerProcess
 from ppdet.utils.class_thresholds import thresholds_of
 from ppdet.utils.errors import DeployError
@@ -34,12 +34,9 @@ MAX_PREPARING_PROCESSES = 4
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Preprocessed images that may wait for the model, per image of a batch: enough to find several of one size.
 PREPARED_PER_BATCH = 4
-# Slots have room for every image that a request may have, since only pages that were written take up memory. On systems
-# where all of them do, larger prepared images go through pipes, which takes longer.
-LARGEST_SLOT = 1 << 50 if IS_SPARSE else 64 * 2**20
-SLOT_KEPT = 32 * 2**20  # bytes; the pages of larger slots are given back to the system after each image
 LEAST_LIMIT_S = 2.0  # a process is not killed earlier, even if timeout_s is shorter: starting another takes as long
 WATCH_S = 0.1  # how often the processes are looked at
+Kind = TypeVar("Kind")
 ENDING = "the server is about to end"
 
 
@@ -60,12 +57,12 @@ class Request:
     Attributes:
         image: the bytes of its image file; none if nobody waits for its answer any more.
         gone: nobody waits for its answer any more.
-        item: what the batcher has of it.
+        items: what the batcher has of it.
     """
 
     image: bytes
     gone: bool = False
-    item: Item | None = None
+    items: list[Item] = field(default_factory=list)
 
     def forget(self) -> None:
         """Nobody waits any more. A stage that still has this request in its queue does not keep the image."""
@@ -108,10 +105,14 @@ class Service:
         max_batch = self.settings.max_batch
         count = min(MAX_PREPARING_PROCESSES, max(2, cpu_count()))
         self.slots = Slots(PREPARED_PER_BATCH * max_batch, self.slot_bytes)
-        self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * max_batch)
+        self.room = SlotQueue(self.slots)
+        pixels = None
+        if self.served.slicing is not None:
+            pixels = Slots(count, 3 * self.settings.max_pixels)
+            self.sliced = SlicedImages(self, self.served.slicing, SlotQueue(pixels))
         shared = self.metrics, self._limit_s
         self.model = WorkerProcess("model", Runner, (self.served, self.slots), *shared, self._tell_ready)
-        arguments = (self.served, self.slots)
+        arguments = (self.served, self.slots, pixels)
         self.preparing = [
             WorkerProcess("prepare", Preparer, arguments, *shared, environment=ONE_THREAD) for _ in range(count)
         ]
@@ -203,39 +204,65 @@ class Service:
             Refused: the image is damaged, or too large, or a process died twice with it.
         """
         request = Request(image)
-        await self.prepared.acquire()
-        # What a process does cannot be taken back, and its slot stays in use for so long.
-        work = asyncio.ensure_future(self._detect(request, self.slots.take()))
-        work.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            return await asyncio.shield(work)
+            if self.served.slicing is not None and await self.sliced.has_windows(request):
+                return await self._kept(self.sliced.detect(request, await self.sliced.pixels.take()))
+            return await self.detect_whole(request)
         finally:
-            request.forget()
-            if request.item is not None:
-                self.batcher.drop(request.item)
+            self.give_up(request)
 
-    async def _detect(self, request: Request, slot: int) -> Answer:
+    async def detect_whole(self, request: Request) -> Answer:
+        """Detect in an image as it is, and not in windows of it."""
+        slot = await self.room.take()
+        part = await self._kept(self.detect_part(request, slot, "prepare", IMAGE, self.settings.max_pixels))
+        sample, outcome = part.sample, part.outcome
+        stages = {"prepare": part.prepare_s, "queue": outcome.waited_s, "inference": outcome.ran_s}
+        return self.answer(outcome.result, (sample.width, sample.height), outcome.batch_size, **stages)
+
+    async def _kept(self, work: Coroutine[Any, Any, Kind]) -> Kind:
+        """Do work that goes on when nobody waits any more: what a process does cannot be taken back, nor its slot."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(task)
+
+    def give_up(self, request: Request) -> None:
+        """Begin no further stage of a request."""
+        request.forget()
+        for item in request.items:
+            self.batcher.drop(item)
+
+    async def detect_part(self, request: Request, slot: int, name: str, *arguments: Any) -> Part:
+        """Detect in an image or window that a method of `Preparer` makes in a slot, which is given back here."""
         try:
-            sample, seconds = await self._in_pool(self._prepare, request, slot)
+            sample, seconds = await self.prepare(request, name, slot, *arguments)
             if request.gone:
                 raise asyncio.CancelledError
-            request.item = self.batcher.submit(sample)
-            outcome = await asyncio.wrap_future(request.item.future)
+            item = self.batcher.submit(sample)
+            request.items.append(item)
+            return Part(sample, seconds, await asyncio.wrap_future(item.future))
         finally:
-            if self.slots.size > SLOT_KEPT:
-                await asyncio.get_running_loop().run_in_executor(None, self.slots.empty, slot)
-            self.slots.give_back(slot)
-            self.prepared.release()
-        timing = {"prepare": seconds, "queue": outcome.waited_s, "inference": outcome.ran_s}
-        timing_ms = {stage: round(1e3 * value, 2) for stage, value in timing.items()}
-        return Answer(outcome.result, sample.width, sample.height, outcome.batch_size, timing_ms)
+            await self.room.give_back(slot)
 
-    def _prepare(self, request: Request, slot: int) -> tuple[Prepared, float]:
-        """Preprocess an image into a slot; return the sample and the seconds that this took."""
+    def answer(self, found: Detections, size: tuple[int, int], batch_size: int, **seconds: float) -> Answer:
+        """The answer for an image of this width and height, with the seconds of each stage."""
+        return Answer(found, *size, batch_size, {stage: round(1e3 * value, 2) for stage, value in seconds.items()})
+
+    async def prepare(self, request: Request, name: str, *arguments: Any) -> tuple[Any, float]:
+        """Call a method of a `Preparer`; return its result, and the seconds that this took.
+
+        Args:
+            arguments: of the method; IMAGE stands for the request's image.
+
+        Raises:
+            Refused: the image cannot be used.
+        """
+        return await self._in_pool(self._prepare, request, name, arguments)
+
+    def _prepare(self, request: Request, name: str, arguments: tuple) -> tuple[Any, float]:
         if request.gone:
             raise Refused(504, "timed out before the image was decoded")
         with self.metrics.stage("prepare") as timer:
-            result = self._ask("prepare", request.image, slot, self.settings.max_pixels)
+            result = self._ask(name, *(request.image if argument is IMAGE else argument for argument in arguments))
             if isinstance(result, Unusable):
                 raise Refused(*result)
         return result, timer.seconds
@@ -290,19 +317,3 @@ class Service:
 
     def _in_pool(self, function: Any, *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
-
-
-def slot_bytes(preprocess: Preprocess, max_pixels: int, views: Sequence[View | None]) -> int:
-    """Bytes for the arrays of one prepared image, in all its views.
-
-    Without Resize any size of at most `max_pixels` may come; there is an eighth more for padding.
-    """
-    size = 0
-    for view in views:
-        scale = view.scale if view else 1.0
-        pixels = int(scale**2 * (max_pixels + max_pixels // 8)) + 2**16
-        with suppress(DeployError):
-            _, _, (height, width) = preprocess.sizes(scale)
-            pixels = height * width
-        size += image_bytes(pixels)
-    return min(size, LARGEST_SLOT)

@@ -1,5 +1,6 @@
 """Memory that the server shares with its worker processes, in slots of which each holds one prepared image."""
 
+import asyncio
 import mmap
 import os
 import secrets
@@ -11,6 +12,9 @@ from ppdet.data.loading.shared_slot import Slot
 from ppdet.deploy.serving.linux_calls import free_pages
 
 IS_SPARSE = os.name != "nt"  # whether memory that was not written takes up none
+
+
+SLOT_KEPT = 32 * 2**20  # bytes; the pages of larger slots are given back to the system after each use
 
 
 class Slots:
@@ -67,6 +71,25 @@ class Slots:
         memory = mmap.mmap(-1, self._count * self.size, self._handle)
         view = memoryview(memory)
         self._maps = {n: view[n * self.size : (n + 1) * self.size] for n in range(self._count)}
+
+
+class SlotQueue:
+    """Slots for which those wait who come when all are taken, the first one first. It belongs to an event loop."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self._free = asyncio.Semaphore(slots.free)
+
+    async def take(self) -> int:
+        """The number of a slot, which is the caller's until `give_back`."""
+        await self._free.acquire()
+        return self.slots.take()
+
+    async def give_back(self, number: int) -> None:
+        if self.slots.size > SLOT_KEPT:
+            await asyncio.get_running_loop().run_in_executor(None, self.slots.empty, number)
+        self.slots.give_back(number)
+        self._free.release()
 
 
 def _attach(handle: Any, count: int, size: int) -> Slots:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from batch_runs import BatchRun
 
 from ppdet.deploy.batch import __main__ as command
 from ppdet.deploy.batch.job import run_batch
+from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DeployError
 
@@ -27,23 +29,27 @@ def test_help_and_mistakes(model, images, tmp_path, capsys):
         ({"--device": "xpu"}, "batch jobs take cpu, or gpu"),
         ({"--name_column": "n"}, "--name_column needs --bytes_column"),
         ({"--tta_merge": "nms"}, "--tta_merge has no effect without --tta"),
+        ({"--match_metric": "iou"}, "--match_metric has no effect without --slice_infer"),
     ):
         with pytest.raises(SystemExit) as end:
             command.main([part for pair in {**options, **change}.items() for part in pair])
         assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_options_of_views_reach_the_workers(model, images, tmp_path, monkeypatch):
+def test_options_of_views_and_windows_reach_the_workers(model, images, tmp_path, monkeypatch):
     """The job is one with these settings, and its workers get them."""
     jobs = []
     monkeypatch.setattr("ppdet.deploy.batch.job.run_batch", jobs.append)
     given = ["--model_dir", str(model), "--input", str(images.folder), "--output", str(tmp_path / "out")]
     command.main([*given, "--tta", "--tta_scales", "1", "0.5", "--tta_iou", "0.7"])
+    command.main([*given, "--slice_infer", "--slice_size", "480", "640", "--combine_method", "concat"])
     command.main(given)
-    assert [job.tta for job in jobs] == [TTA((1.0, 0.5), iou=0.7), None]
+    assert [job.tta for job in jobs] == [TTA((1.0, 0.5), iou=0.7), None, None]
+    slicing = Slicing(size=(480, 640), combine="concat")
+    assert [job.slicing for job in jobs] == [None, slicing, None]
 
     def pool(settings, *_):
-        raise DeployError(f"tta={settings.tta}")
+        raise DeployError(f"tta={settings.tta} slicing={settings.slicing}")
 
     monkeypatch.setattr("ppdet.deploy.batch.job.WorkerPool", pool)
     monkeypatch.setattr("ppdet.deploy.batch.job.ray_session", lambda *_: contextlib.nullcontext())
@@ -51,6 +57,10 @@ def test_options_of_views_reach_the_workers(model, images, tmp_path, monkeypatch
         DeployError, match=r"tta=4 views, scales 1 0.5, flip horizontal, merged by weighted from IoU 0.7"
     ):
         run_batch(jobs[0])
+    with pytest.raises(DeployError, match=r"slicing=windows of 480x640, overlap 0\.25 0\.25, concat"):
+        run_batch(jobs[1])
+    with pytest.raises(DeployError, match=r"TTA .* takes whole images"):
+        run_batch(replace(jobs[0], slicing=slicing))
 
 
 def test_a_missing_package_is_named(model, images, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from ppdet.deploy.batch.job import BatchJob, threshold_of
 from ppdet.deploy.batch.job_manifest import IDENTITY, Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
+from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DataError
 
@@ -35,6 +36,7 @@ JOB = {
     "category_ids": [3],
     "table_version": 2,
     "tta": None,
+    "slicing": None,
 }
 OTHERS = {
     "table_version": 1,
@@ -45,6 +47,7 @@ OTHERS = {
     "threshold": 0.5,
     "shard_size": 3,
     "tta": str(TTA()),
+    "slicing": str(Slicing()),
 }
 
 
@@ -108,7 +111,7 @@ def test_each_setting_that_makes_another_job_is_refused(tmp_path, key):
     require_same_job(folder, manifest, {})
     with pytest.raises(DataError) as error:
         require_same_job(folder, manifest, {name: JOB[name] for name in IDENTITY} | {key: OTHERS[key]})
-    there = "none" if key == "tta" else JOB[key]
+    there = "none" if key in ("tta", "slicing") else JOB[key]
     values = "" if key in ("model", "images_sha256") else f" ({there} there, {OTHERS[key]} now)"
     assert str(error.value) == (
         f"{folder.url} belongs to a job with {IDENTITY[key]}{values}: name another --output, or delete it"

@@ -11,6 +11,7 @@ import yaml
 from ppdet.deploy.batch.read_images import read_items
 from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings
 from ppdet.deploy.preprocess import Preprocess
+from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DeployError
 
@@ -69,6 +70,45 @@ def test_views_are_merged(model, images):
         expected = worker.detector.predict(str(images.folder / name))
         assert expected.scores.size and row["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-4)
         assert len(row["scores"]) != len(images.expected[name])
+
+
+def test_windows_are_merged(model, images, monkeypatch):
+    """As `Detector` does it, in batches whose windows are of several images, of which one cannot be read."""
+    slicing = Slicing(size=(32, 40))
+    settings = WorkerSettings(str(model), "onnxruntime", "cpu", "fp32", threads=1, batch_size=3, threshold=0.0)
+    worker = DetectorWorker(settings._replace(slicing=slicing))
+    names = [*list(images.expected)[:2], images.broken[0], *list(images.expected)[2:4]]
+    task = {"root": str(images.folder), "names": names, "schemes": ()}
+    sizes, run = [], worker.detector.run
+    monkeypatch.setattr(worker.detector, "run", lambda samples: sizes.append(len(samples)) or run(samples))
+    rows = worker.detect(0, task)
+    monkeypatch.undo()
+    assert sizes == [3, 3, 3, 3, 3, 1]  # four windows of each image
+    for name, row in zip(names, rows):
+        if name in images.broken:
+            assert row["error"] and row["boxes"] == [] and row["width"] is None
+            continue
+        expected = worker.detector.predict_sliced(str(images.folder / name), slicing)
+        assert (row["error"], row["width"], row["height"]) == (None, 70, 40 + int(name[-7:-4]))
+        assert row["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-4) and row["names"] == expected.names
+        np.testing.assert_allclose(row["boxes"], expected.boxes, atol=1e-3)
+        assert len(row["scores"]) != len(images.expected[name])
+
+    def fail(samples):  # in one window of the second image, alone and in a batch
+        if any(sample["image"] is bad for sample in samples):
+            raise ValueError("no such luck")
+        return run(samples)
+
+    parts = list(worker.prepare(str(images.folder / names[1]), {}))
+    bad, prepared = parts[2].sample["image"], worker.detector.prepare_windows
+    windows = {str(images.folder / names[1]): [part[2:] for part in parts]}
+    monkeypatch.setattr(worker.detector, "prepare_windows", lambda path, cut: windows.get(path) or prepared(path, cut))
+    monkeypatch.setattr(worker.detector, "run", fail)
+    again = worker.detect(0, task)
+    assert again[1]["error"] == "ValueError: no such luck" and again[1]["boxes"] == []
+    assert [row["scores"] for row in again[:1] + again[3:]] == [
+        pytest.approx(row["scores"], abs=1e-4) for row in rows[:1] + rows[3:]
+    ]
 
 
 def test_whatever_a_list_names_is_a_row(model, images, tmp_path, monkeypatch):

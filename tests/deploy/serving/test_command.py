@@ -17,6 +17,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,9 +26,12 @@ from serving import ROOT, ServerProcess, form
 from soak import hostile_requests
 from soak.server_load import Killer, Load
 
-from ppdet.deploy import Detector
+from ppdet.deploy import Detector, serve
+from ppdet.deploy.serving import server as server_module
 from ppdet.deploy.serving.server import bound_socket
+from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA
+from ppdet.utils.errors import DeployError
 
 CLIENTS = 12
 
@@ -272,6 +276,31 @@ def fails_with(*options, **environment):
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     return result.stderr
+
+
+def test_options_of_windows_reach_the_service(served, monkeypatch):
+    services = []
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(server_module, "bound_socket", lambda *_: None)
+    monkeypatch.setattr(server_module, "allow_connections", lambda wanted: wanted)
+    monkeypatch.setattr(server_module, "Server", lambda service: services.append(service) or SimpleNamespace(run_on=id))
+    given = ["--model_dir", str(served)]
+    options = ["--slice_infer", "--slice_size", "480", "640", "--match_threshold", "0.5", "--max_windows", "9"]
+    for arguments in ([*given, *options], [*given, "--slice_infer"], given):
+        serve.serve(serve.parse_arguments(arguments))
+    assert [service.served.slicing for service in services] == [
+        Slicing(size=(480, 640), match_threshold=0.5),
+        Slicing(),
+        None,
+    ]
+    assert [service.settings.max_windows for service in services] == [9, 256, 256]
+    for mistake, message in (
+        (["--max_windows", "9"], "--max_windows has no effect without --slice_infer"),
+        (["--slice_size", "480", "640"], "--slice_size has no effect without --slice_infer"),
+        (["--slice_infer", "--tta"], "takes whole images"),
+    ):
+        with pytest.raises(DeployError, match=message):
+            serve.serve(serve.parse_arguments([*given, *mistake]))
 
 
 def test_mistakes_are_one_line(served, tmp_path):

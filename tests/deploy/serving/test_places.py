@@ -139,15 +139,15 @@ def test_what_waits_for_a_process_is_forgotten_with_its_client(client, images):
 
     async def leave():
         for _ in range(16):
-            await service.prepared.acquire()
+            await service.room._free.acquire()
         task = asyncio.ensure_future(service.detect(images[0]))
         await asyncio.sleep(0)
-        before = len(service.prepared._waiters)
+        before = len(service.room._free._waiters)
         task.cancel()
         await asyncio.wait([task])
         for _ in range(16):
-            service.prepared.release()
-        return before, [waiter for waiter in service.prepared._waiters or [] if not waiter.done()]
+            service.room._free.release()
+        return before, [waiter for waiter in service.room._free._waiters or [] if not waiter.done()]
 
     assert client.run(leave()) == (1, [])
     assert client.post("/predict", files={"image": images[0]}).status_code == 200

@@ -13,7 +13,7 @@ from patience import PATIENCE, wait_until
 
 from ppdet.data.loading.views import View
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
-from ppdet.deploy.serving import service
+from ppdet.deploy.serving import jobs, service
 from ppdet.deploy.serving.jobs import Preparer, Runner, ServedModel
 from ppdet.deploy.serving.slots import IS_SPARSE, Slots
 from ppdet.deploy.tta import TTA
@@ -133,10 +133,10 @@ def test_all_views_of_an_image_are_prepared_and_merged(served, images):
     """As `Detector` does it, in batches whose images are of several sizes, and with room for exactly these views."""
     tta = TTA((1.0, 0.5), iou=0.7)
     model = ServedModel(served, "paddle", threads=1, tta=tta)
-    slots = Slots(2, service.slot_bytes(Preprocess(read_infer_cfg(served)), 10**6, model.views))
+    slots = Slots(2, jobs.slot_bytes(Preprocess(read_infer_cfg(served)), 10**6, model.views))
     preparer, runner = preparer_of(model, slots), Runner(model, slots)
     files = images[0], images[3]
-    batch = [preparer.prepare(image, number, 10**6) for number, image in enumerate(files)]
+    batch = [preparer.prepare(number, image, 10**6) for number, image in enumerate(files)]
     # 77 x 101 and 77 x 50, resized to 64 x 84 and 99 x 64 and half of that, and padded to multiples of 32.
     lying, upright = [(3, 64, 96)] * 2 + [(3, 32, 64)] * 2, [(3, 128, 64)] * 2 + [(3, 64, 32)] * 2
     assert [one.shapes for one in batch] == [lying, upright]
@@ -151,17 +151,17 @@ def test_all_views_of_an_image_are_prepared_and_merged(served, images):
 def test_views_that_would_be_too_large_are_refused(served, images):
     settings = read_infer_cfg(served)
     with pytest.raises(DataError, match=r"scale 1000: .* at most"):
-        service.slot_bytes(Preprocess(settings), 10**6, [View(1000.0)])
+        jobs.slot_bytes(Preprocess(settings), 10**6, [View(1000.0)])
     settings["Preprocess"] = [entry for entry in settings["Preprocess"] if entry["type"] != "Resize"]
     preparer = preparer_of(ServedModel(served), Slots(1, 10**6))
     preparer.preprocess, preparer.views = Preprocess(settings), [View(1000.0)]
-    answer = preparer.prepare(images[0], 0, 10**6)
+    answer = preparer.prepare(0, images[0], 10**6)
     assert answer.status == 413 and "test-time augmentation, scale 1000" in answer.reason
 
 
 @pytest.mark.skipif(not IS_SPARSE, reason="such images go through pipes here")
 def test_an_image_that_fits_no_slot_is_refused_before_it_is_padded(served, images):
-    answer = preparer_of(ServedModel(served), Slots(1, 3 * 4 * 64 * 64)).prepare(images[0], 0, 10**6)
+    answer = preparer_of(ServedModel(served), Slots(1, 3 * 4 * 64 * 64)).prepare(0, images[0], 10**6)
     assert (
         answer.status == 413 and answer.reason == "the image has 6144 pixels when it is padded for the model: too many"
     )
@@ -170,11 +170,11 @@ def test_an_image_that_fits_no_slot_is_refused_before_it_is_padded(served, image
 def test_slots_have_room_for_every_image_that_may_come(served):
     settings = read_infer_cfg(served)
     # Resized to 64 x 160, either side of which may be the long one.
-    one = service.slot_bytes(Preprocess(settings), 10**9, [None])
+    one = jobs.slot_bytes(Preprocess(settings), 10**9, [None])
     assert 3 * 4 * 160 * 160 <= one < 3 * 4 * 161 * 161 + 8192
     half = View(0.5)  # 80 pixels are padded to 96
-    both = service.slot_bytes(Preprocess(settings), 10**9, [View(), half])
+    both = jobs.slot_bytes(Preprocess(settings), 10**9, [View(), half])
     assert 3 * 4 * (160 * 160 + 96 * 96) <= both < 3 * 4 * (161 * 161 + 96 * 96) + 16384
     settings["Preprocess"] = [entry for entry in settings["Preprocess"] if entry["type"] != "Resize"]
-    assert service.slot_bytes(Preprocess(settings), 10**8, [None]) > 3 * 4 * (10_000 + 31) ** 2
-    assert service.slot_bytes(Preprocess(settings), 10**8, [half]) > 3 * 4 * (5_000 + 31) ** 2
+    assert jobs.slot_bytes(Preprocess(settings), 10**8, [None]) > 3 * 4 * (10_000 + 31) ** 2
+    assert jobs.slot_bytes(Preprocess(settings), 10**8, [half]) > 3 * 4 * (5_000 + 31) ** 2
