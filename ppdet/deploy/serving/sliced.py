@@ -91,12 +91,13 @@ class SlicedImages:
         windows, found = iter(enumerate(boxes)), dict[int, Part]()
         count = min(len(boxes), WINDOWS_PER_BATCH * self.service.settings.max_batch)
         lanes = [asyncio.ensure_future(self._detect_some(request, number, size, windows, found)) for _ in range(count)]
-        await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+        done, _ = await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
         if len(found) < len(boxes):
+            # The others end with errors that only say that the request was given up.
+            errors = [error for lane in done if not lane.cancelled() and (error := lane.exception())]
             self.service.give_up(request)
             await asyncio.wait(lanes)
-            errors = [lane.exception() for lane in lanes if not lane.cancelled()]
-            raise next((error for error in errors if error is not None), asyncio.CancelledError())
+            raise errors[0] if errors else asyncio.CancelledError
         return [found[place] for place in range(len(boxes))]
 
     async def _detect_some(
