@@ -179,7 +179,7 @@ def extras() -> Iterator[Finding]:
 
 def version_of(package: str) -> str:
     try:
-        return importlib.metadata.version(package.replace("_", "-"))
+        return importlib.metadata.version(package.replace("_", "-").partition("[")[0])
     except importlib.metadata.PackageNotFoundError:
         return "of an unknown version"
 

@@ -102,18 +102,31 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add(
         "--max_connections",
         type=whole_number_between(1, 100_000),
-        default=512,
         metavar="N",
         help="most connections in all (default: 512)",
     )
     add(
         "--max_connections_per_address",
         type=whole_number_between(1, 100_000),
-        default=128,
         metavar="N",
         help="most connections from one address (default: 128)",
     )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
+    group = parser.add_argument_group("several replicas of the server on a Ray cluster (docs/SCALING.md)")
+    group.add_argument(
+        "--ray",
+        action="store_true",
+        help="Ray Serve accepts the requests, and replicas answer them as this server does",
+    )
+    group.add_argument(
+        "--replicas",
+        type=whole_number_between(1, 10_000),
+        metavar="N",
+        help="replicas, each with --cpu_threads processors, which is 1 then unless it is given (default: 1)",
+    )
+    group.add_argument(
+        "--ray_address", metavar="ADDRESS", help="of a Ray cluster, or auto (default: start Ray on this machine)"
+    )
     add_slice_arguments(parser)
     add_tta_arguments(parser)
     return parser.parse_args(argv)
@@ -152,13 +165,28 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def check_options(arguments: argparse.Namespace) -> None:
+    """Raise DeployError for options that have no effect, or no meaning, with others."""
+    needs = {"max_windows": "slice_infer", "replicas": "ray", "ray_address": "ray"}
+    for name, switch in needs.items():
+        if getattr(arguments, name) is not None and not getattr(arguments, switch):
+            raise DeployError(f"--{name} has no effect without --{switch}: add that, or leave it out")
+    if arguments.ray:
+        for name in ("max_connections", "max_connections_per_address"):
+            if getattr(arguments, name) is not None:
+                raise DeployError(
+                    f"--{name} has no effect with --ray, whose proxies accept the connections: leave it out"
+                )
+        if arguments.device not in ("cpu", "gpu"):
+            raise DeployError(f"--ray takes --device cpu, or gpu (one per replica), not {arguments.device}")
+
+
 def serve(arguments: argparse.Namespace) -> None:
     from ppdet.deploy.slicing import slicing_of
 
+    check_options(arguments)
     token = read_token(arguments.token_file)
     slicing = slicing_of(arguments)
-    if arguments.max_windows and slicing is None:
-        raise DeployError("--max_windows has no effect without --slice_infer: add that, or leave it out")
     for ending in (signal.SIGTERM, signal.SIGINT):
         # Before the server listens there is no request to finish.
         signal.signal(ending, lambda *_: sys.exit(0))
@@ -170,18 +198,12 @@ def serve(arguments: argparse.Namespace) -> None:
     from ppdet.deploy.serving.hosts import normal_names, own_names
     from ppdet.deploy.serving.jobs import ServedModel
     from ppdet.deploy.serving.limits import Settings
-    from ppdet.deploy.serving.server import Server, allow_connections, bound_socket
-    from ppdet.deploy.serving.service import Service
     from ppdet.deploy.tta import tta_of
     from ppdet.utils.logger import get_logger
 
     logger = get_logger("ppdet.deploy.serve")
-    listener = bound_socket(arguments.host, arguments.port)
     if token is None and not is_loopback(arguments.host):
         logger.warning("anybody who reaches %s may use this server: there is no token (--token_file)", arguments.host)
-    max_connections = allow_connections(arguments.max_connections)
-    if max_connections < arguments.max_connections:
-        logger.warning("the limit of open files (ulimit -n) allows %d connections only", max_connections)
     import_extensions(arguments.imports)
     model = ServedModel(
         Path(arguments.model_dir),
@@ -207,10 +229,18 @@ def serve(arguments: argparse.Namespace) -> None:
         token=token,
         own_names=own_names(arguments.host),
         trusted_hosts=normal_names(arguments.trusted_hosts),
-        max_connections=max_connections,
-        max_connections_per_address=arguments.max_connections_per_address,
+        max_connections=arguments.max_connections or Settings.max_connections,
+        max_connections_per_address=arguments.max_connections_per_address or Settings.max_connections_per_address,
     )
-    Server(Service(model, settings)).run_on(listener)
+    if arguments.ray:
+        from ppdet.deploy.serving.replicas import Replicas, serve_on_ray
+
+        replicas = Replicas(arguments.replicas or 1, arguments.host, arguments.port, arguments.ray_address)
+        serve_on_ray(model, settings, replicas)
+    else:
+        from ppdet.deploy.serving.server import serve_here
+
+        serve_here(model, settings, arguments.host, arguments.port)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:

@@ -5,6 +5,7 @@ cannot be installed, and `pip install '.[serve]'` works only in a checkout.
 """
 
 import importlib.util
+import shlex
 from collections.abc import Iterable, Mapping
 
 from ppdet.utils.errors import UserError
@@ -22,6 +23,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     },
     "data": {"defusedxml": "defusedxml", "globox": "globox", "imagehash": "imagehash"},
     "batch": {"fsspec": "fsspec", "pyarrow": "pyarrow", "ray": "ray"},
+    "ray": {"ray[serve]": "ray"},
     "albumentations": {"albumentations": "albumentations"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "vdl": {"visualdl": "visualdl"},
@@ -60,7 +62,8 @@ def absent_packages(*extras: str) -> list[str]:
 def not_installed(packages: Iterable[str]) -> str:
     """Return a line for users: the names of packages that are not installed, and how to install them."""
     names = list(packages)
-    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed: pip install {' '.join(names)}"
+    are = "is" if len(names) == 1 else "are"
+    return f"{', '.join(names)} {are} not installed: pip install {' '.join(map(shlex.quote, names))}"
 
 
 def require_extras(error: type[UserError], *extras: str) -> None:

@@ -21,7 +21,7 @@ def test_they_are_those_of_pyproject():
     declared = dict(re.findall(r"^(\w+) = \[(.*)\]$", block, re.MULTILINE))
     assert set(declared) - set(EXTRAS) == {"cpu", "audit", "docs", "mutants", "dev"}
     for extra, packages in EXTRAS.items():
-        assert sorted(re.findall(r'"([\w-]+)[>=]', declared[extra])) == sorted(packages)
+        assert sorted(re.findall(r'"([\w\[\]-]+)[>=]', declared[extra])) == sorted(packages)
 
 
 def test_modules_are_those_of_the_packages():

@@ -11,11 +11,12 @@ from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
 from ppdet.deploy.batch.job_manifest import Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.job_run import JobRun
 from ppdet.deploy.batch.progress import Progress, count_of
-from ppdet.deploy.batch.ray_pool import WorkerPool, ray_session, split_ranges, task_size
+from ppdet.deploy.batch.ray_pool import WorkerPool, split_ranges, task_size
 from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, total
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.preprocess import class_list, read_infer_cfg
+from ppdet.deploy.ray_session import ray_session
 from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA, check_alone
 from ppdet.utils.errors import DataError, DeployError

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -14,6 +15,8 @@ import uvicorn
 
 from ppdet.deploy.serving.app import create_app
 from ppdet.deploy.serving.connections import Connection, Connections
+from ppdet.deploy.serving.jobs import ServedModel
+from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.service import Service
 from ppdet.utils.errors import DeployError
@@ -119,6 +122,15 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
         logger.info("ended")
+
+
+def serve_here(model: ServedModel, settings: Settings, host: str, port: int) -> None:
+    """Serve with one process for all requests until SIGTERM or SIGINT; see `Server.run_on`."""
+    listener = bound_socket(host, port)
+    most = allow_connections(settings.max_connections)
+    if most < settings.max_connections:
+        logger.warning("the limit of open files (ulimit -n) allows %d connections only", most)
+    Server(Service(model, replace(settings, max_connections=most))).run_on(listener)
 
 
 def allow_connections(wanted: int) -> int:
