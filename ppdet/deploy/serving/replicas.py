@@ -37,11 +37,11 @@ GRACE_S = 5.0  # more than `timeout_s` for a replica to end
 class Replicas(NamedTuple):
     """How many replicas there are, and where.
 
-    count: of replicas. host, port: where Ray's proxies listen. address: of a Ray cluster, such as `auto`; None starts
+    number: of replicas. host, port: where Ray's proxies listen. address: of a Ray cluster, such as `auto`; None starts
     Ray on this machine.
     """
 
-    count: int = 1
+    number: int = 1
     host: str = "127.0.0.1"
     port: int = 8080
     address: str | None = None
@@ -89,14 +89,14 @@ def serve_on_ray(model: ServedModel, settings: Settings, replicas: Replicas) -> 
     model = model._replace(folder=model.folder.resolve(), threads=threads)
     Service(model, settings)  # what is wrong with the folder is one line here
     port = free_port(replicas)
-    with ray_session(replicas.address, replicas.count * threads, logger.info):
-        require_room(replicas.count, threads, model.device)
+    with ray_session(replicas.address, replicas.number * threads, logger.info):
+        require_room(replicas.number, threads, model.device)
         serve.start(http_options={"host": replicas.host, "port": port}, logging_config={"log_level": "WARNING"})
         try:
             application = serve.deployment(
                 serve.ingress()(Replica),
                 name="server",
-                num_replicas=replicas.count,
+                num_replicas=replicas.number,
                 max_ongoing_requests=MOST_REQUESTS * settings.max_queue,
                 graceful_shutdown_timeout_s=settings.timeout_s + GRACE_S,
                 max_constructor_retry_count=1,
@@ -106,7 +106,7 @@ def serve_on_ray(model: ServedModel, settings: Settings, replicas: Replicas) -> 
             serve.run(application, name=APPLICATION)
             for number in before:
                 signal.signal(number, lambda *_: ending.set())
-            logger.info("listening on http://%s:%d with %s", replicas.host, port, counted(replicas.count, "replica"))
+            logger.info("listening on http://%s:%d with %s", replicas.host, port, counted(replicas.number, "replica"))
             ending.wait()
             logger.info("ending")
         except RuntimeError as error:

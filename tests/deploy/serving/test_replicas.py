@@ -61,16 +61,15 @@ class FakeRay:
         threading.Thread(target=self.end).start()
 
     def end(self):
-        wait_until(lambda: signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, self.before))
+        wait_until(lambda: signal.getsignal(signal.SIGINT) is not self.handlers[signal.SIGINT])
         os.kill(os.getpid(), signal.SIGTERM)
 
     def __enter__(self):
-        self.before = signal.getsignal(signal.SIGTERM)
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_):
-        assert signal.getsignal(signal.SIGTERM) is self.before
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert self.handlers == {number: signal.getsignal(number) for number in self.handlers}
 
     def names(self):
         return [name for name, *_ in self.told]
@@ -100,7 +99,9 @@ def test_a_cluster_keeps_its_other_applications(served, monkeypatch):
 
 
 def test_what_cannot_be_is_one_line(served, tmp_path, monkeypatch):
-    trouble = RuntimeError("Deploying application ppdet failed: x\n  File y\nppdet.utils.errors.DeployError: no engine\n")
+    trouble = RuntimeError(
+        "Deploying application ppdet failed: x\n  File y\nppdet.utils.errors.DeployError: no engine\n"
+    )
     for model, given, options, message, told in (
         (ServedModel(served, threads=3), Replicas(2, port=0), {}, "--replicas 2 needs 6 processors, but Ray has 4", []),
         (ServedModel(served, device="gpu"), Replicas(port=0), {}, "--replicas 1 needs 1 GPUs, but Ray has 0", []),
@@ -157,10 +158,10 @@ def test_options(served, monkeypatch):
 
 def test_a_replica_takes_requests_when_its_model_has_run(served, monkeypatch):
     """Later, while a process is started again, it stays: Ray would end it. It ends if its model cannot run."""
-    monkeypatch.delenv("OPENCV_IO_MAX_IMAGE_PIXELS", raising=False)
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "")  # afterwards it is as it was before
+    del os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]
     replica = Replica(ServedModel(served), Settings(max_pixels=12345), ())
     assert os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] == "12345"  # for its processes
-    monkeypatch.delenv("OPENCV_IO_MAX_IMAGE_PIXELS")
     assert isinstance(replica.__serve_build_asgi_app__(), Gate)
     replica.service = state = SimpleNamespace(obstacle="the model's process is starting", failure=None)
 
