@@ -40,11 +40,16 @@ def require_number(
 
 
 def require_length(name: str, value: float | str, minimum: float = 0) -> None:
-    """Raise ValueError unless a value is a number of at least `minimum`, or a share of the run, from 0% to 100%."""
+    """Raise ValueError unless a value is a number of at least `minimum`, or a share of the run, from 0% to 100%.
+
+    If the minimum is above 0, so must be the share.
+    """
     if not isinstance(value, str):
         require_number(name, value, minimum=minimum)
     elif not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%", value) or float(value[:-1]) > 100:
         raise ValueError(f"{name} is {value!r:.60}; it must be a number, or a share of the run from 0% to 100%")
+    elif minimum > 0 and not float(value[:-1]):
+        raise ValueError(f"{name} is {value!r:.60}; it must be a number, or a share of the run above 0%")
 
 
 def require_pixels(name: str, height: float, width: float) -> None:

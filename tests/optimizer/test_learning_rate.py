@@ -130,6 +130,10 @@ def test_scheduler_follows_the_function():
             "milestones is '8'; it must be a number, or a share of the run from",
         ),
         (lambda: CosineDecay(max_epochs="101%"), "max_epochs is '101%'; it must be a number, or a share of the run"),
+        (
+            lambda: CosineDecay(max_epochs="0%"),
+            "max_epochs is '0%'; it must be a number, or a share of the run above 0%",
+        ),
         (lambda: LinearWarmup(steps="-5%"), "LinearWarmup.steps is '-5%'; it must be a number, or a share of the run"),
         (lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]), "gamma has 1 values for 2 milestones"),
     ],
