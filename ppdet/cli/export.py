@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors, positive
-from ppdet.deploy.precisions import PRECISIONS
+from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, PRECISIONS
 from ppdet.utils.logger import get_logger
 
 
@@ -53,14 +53,14 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--calibration",
         type=positive,
-        default=300,
+        default=CALIBRATION,
         metavar="N",
         help="images of TrainDataset with which --precision int8 quantizes (default: %(default)s)",
     )
     parser.add_argument(
         "--max_drop",
         type=float,
-        default=0.5,
+        default=MAX_DROP,
         metavar="AP",
         help="how much AP int8 may lose on EvalDataset; layers that cost more stay in float32 (default: %(default)s)",
     )

@@ -2,8 +2,8 @@
 //
 //   detect MODEL_DIR IMAGE [--output FILE] [--threshold SCORE] [--threads N]
 //
-// MODEL_DIR is a folder that `ppdet export --format onnx` wrote, with or without `--precision int8`. The output is a line per detection: name, score, x1, y1,
-// x2, y2 in pixels of the image. --output writes a picture with the boxes.
+// MODEL_DIR is a folder that `ppdet export --format onnx` wrote, with or without `--precision int8`. The output is a line
+// per detection: name, score, x1, y1, x2, y2 in pixels of the image. --output writes a picture with the boxes.
 
 #include <onnxruntime_cxx_api.h>
 

@@ -1,6 +1,6 @@
 """The AP of exported graphs on the validation images, by which graphs in int8 are judged."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,14 +8,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ppdet.core.config import Config
-from ppdet.data.transforms.decode import read_image
+from ppdet.data.classes import Classes
 from ppdet.deploy.backends.base import Backend, Options
 from ppdet.deploy.compare import Engine, require_detections
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.engine.export.check import Arrays
+from ppdet.engine.export.prepared_images import PreparedImages
 from ppdet.metrics.coco_metric import COCOMetric
-from ppdet.utils.errors import ImageError
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -28,37 +29,32 @@ class ValidationSet:
     Args:
         cfg: the configuration, with EvalDataset.
         preprocess: of the exported model.
-        class_names: the model's classes, in its order.
+        classes: the model's, in its order; None, if unknown, leaves the order of the data set.
 
     Attributes:
-        paths: the images: all, or 500 that are spread evenly.
+        images: inputs for all images, or for 500 that are spread evenly.
 
     Raises:
-        DataError: the annotations cannot be read, or have no box.
+        ConfigError, DataError: the annotations cannot be read, are of other classes, or have no box, or none of the
+            images can be read.
     """
 
-    def __init__(self, cfg: Config, preprocess: Preprocess, class_names: list[str]) -> None:
-        dataset = build_dataset(cfg, "EvalDataset")
-        dataset.use_classes(class_names)
-        self.preprocess = preprocess
+    def __init__(self, cfg: Config, preprocess: Preprocess, classes: Classes | None) -> None:
+        dataset = build_dataset(cfg, "EvalDataset", classes)
         places = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
         chosen = [dataset.records[place] for place in places.tolist()]
-        self.paths = [record["im_file"] for record in chosen]
+        self.images = PreparedImages([record["im_file"] for record in chosen], preprocess, "EvalDataset")
         self._before: float | None = None
-        self._ids = [record["im_id"].item() for record in chosen]
+        self._ids = [chosen[place]["im_id"].item() for place in self.images.places]
         self._metric = COCOMetric(
             anno_path=dataset.anno_path,
             category_ids=dataset.category_ids,
             class_names=dataset.class_names,
             records=dataset.records,
         )
-
-    def inputs(self, place: int) -> Arrays | None:
-        """A graph's inputs for the image at `place`; None if it cannot be read."""
-        try:
-            return self.preprocess.join([self.preprocess.prepare(read_image(self.paths[place]))])
-        except ImageError:
-            return None
+        self._metric.update(np.empty((0, 6)), [0] * len(self._ids), self._ids)
+        if self._metric.compute()["AP"] < 0:  # undefined
+            raise DataError(f"EvalDataset: its {len(self._ids)} images have no boxes")
 
     def loss_in_int8(self, folder: Path, engine: type[Backend], note: str = "") -> float:
         """Return how much AP, in percent, a folder's graph in int8 loses in an engine, and log it.
@@ -71,7 +67,7 @@ class ValidationSet:
         if self._before is None:
             self._before = 100 * self.average_precision(engine(folder, Options()), "AP in float32")
         after = 100 * self.average_precision(engine(folder, Options(precision="int8")), "AP in int8")
-        images = len(self.paths)
+        images = len(self.images)
         logger.info(
             "%s: AP %.1f in float32, %.1f in int8 (%d images)%s", engine.name, self._before, after, images, note
         )
@@ -83,25 +79,23 @@ class ValidationSet:
         Args:
             title: of the progress bar.
         """
-        chosen = list(range(len(self.paths)) if places is None else places)
+        chosen = list(range(len(self.images)) if places is None else places)
         self._metric.reset()
         for place in tqdm(chosen, desc=title, unit="image", leave=False, disable=not is_watched()):
-            arrays = self.inputs(place)
-            if arrays is not None:
-                rows, counts = require_detections(engine(arrays))
-                self._metric.update(rows, counts.tolist(), [self._ids[place]])
-        return max(0.0, self._metric.compute()["AP"])
+            rows, counts = require_detections(engine(self.images[place]))
+            self._metric.update(rows, counts.tolist(), [self._ids[place]])
+        return max(0.0, self._metric.compute()["AP"])  # some of the images may have no boxes
 
 
 class Calibration(NamedTuple):
     """What a quantization needs besides the graph.
 
     Attributes:
-        batches: a graph's inputs, which show the ranges of activations.
+        batches: a graph's inputs, which show the ranges of activations; they may be read when they are asked for.
         validation: the images on which AP is computed; None: AP is not compared.
         max_drop: how much AP may be lost, in percent.
     """
 
-    batches: list[Arrays]
+    batches: Sequence[Arrays]
     validation: ValidationSet | None
     max_drop: float

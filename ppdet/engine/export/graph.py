@@ -13,10 +13,11 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from ppdet.core.config import Config
+from ppdet.data.classes import Classes
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import OWN_FILES
+from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, OWN_FILES
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.tta import Suppression
 from ppdet.engine.build import build_dataset, build_trained_model
@@ -32,13 +33,15 @@ from ppdet.engine.export.check import (
     verify,
 )
 from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
-from ppdet.engine.export.int8 import calibration_inputs, write_int8
+from ppdet.engine.export.int8 import calibration_paths, write_int8
 from ppdet.engine.export.metadata import metadata_of
 from ppdet.engine.export.onnx import write_formats
+from ppdet.engine.export.prepared_images import PreparedImages
 from ppdet.engine.export.refusals import (
     ENGINES,
     check_formats,
     check_network,
+    check_quantization,
     check_size,
     graph_size,
     origin_of_size,
@@ -52,7 +55,6 @@ from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.logger import get_logger
-from ppdet.utils.ranges import require_number
 
 logger = get_logger(__name__)
 FILES = (
@@ -73,8 +75,8 @@ def export_model(
     thresholds: str | Path | None = None,
     target: str | None = None,
     batch_size: int = 1,
-    calibration: int = 300,
-    max_drop: float = 0.5,
+    calibration: int = CALIBRATION,
+    max_drop: float = MAX_DROP,
 ) -> Path:
     """Export a trained detector to a folder for `ppdet.Detector` and other inference engines.
 
@@ -121,10 +123,11 @@ def export_model(
     for_triton, formats = "triton" in formats, with_onnx(formats)
     check_target(target, batch_size, output, formats, precision)
     check_formats(formats, precision, output)
-    require_number("max_drop", max_drop, minimum=0)
+    check_quantization(precision, calibration, max_drop)
     outside = [t for t in transforms if t is not fused]
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
+    shown = calibration_paths(cfg, calibration) if precision == "int8" else []
 
     def check(network: nn.Layer) -> None:
         stride, origin = stride_of(network, transforms), origin_of_size(cfg)
@@ -169,7 +172,7 @@ def export_model(
         add_formats(detector, inputs, files, formats, precision, facts)
         if output == "detections":
             if precision == "int8":
-                add_int8(cfg, preprocess, files, formats, settings["label_list"], calibration, max_drop)
+                add_int8(cfg, preprocess, files, formats, model.trained_classes, shown, max_drop)
             for backend, kind in engines(formats, precision):
                 verify(files, backend, kind, self_check)
             if locations is not None:
@@ -230,18 +233,22 @@ def add_int8(
     preprocess: Preprocess,
     target: Path,
     formats: Sequence[str],
-    class_names: list[str],
-    images: int,
+    classes: Classes | None,
+    shown: Sequence[str],
     max_drop: float,
 ) -> None:
-    """Write the detector in int8 for each format to the folder `target`."""
+    """Write the detector in int8 for each format to the folder `target`.
+
+    Args:
+        classes: the model's, if they are known.
+        shown: paths of the images for calibration.
+    """
     try:
-        validation: ValidationSet | None = ValidationSet(cfg, preprocess, class_names)
+        validation: ValidationSet | None = ValidationSet(cfg, preprocess, classes)
     except (ConfigError, DataError) as error:
         logger.warning("the AP of int8 is not measured, because EvalDataset cannot be read: %s", error)
         validation = None
-    batches = calibration_inputs(cfg, preprocess, images)
-    write_int8(target, formats, Calibration(batches, validation, max_drop))
+    write_int8(target, formats, Calibration(PreparedImages(shown, preprocess, "--calibration"), validation, max_drop))
 
 
 def verify_locations(

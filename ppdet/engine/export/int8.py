@@ -10,42 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from ppdet.core.config import Config
-from ppdet.data.transforms.decode import read_image
-from ppdet.deploy.preprocess import Preprocess
+from ppdet.deploy.backends.base import last_line
 from ppdet.engine.build import build_dataset
 from ppdet.engine.export.accuracy import Calibration
-from ppdet.engine.export.check import Arrays
+from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.int8_onnx import write_onnx
 from ppdet.engine.export.int8_openvino import write_openvino
-from ppdet.utils.errors import ConfigError, ImageError
-from ppdet.utils.logger import get_logger
-
-logger = get_logger(__name__)
+from ppdet.utils.errors import ConfigError, DataError, UserError
 
 
-def calibration_inputs(cfg: Config, preprocess: Preprocess, count: int) -> list[Arrays]:
-    """Return a graph's inputs for images that are spread evenly over TrainDataset, as they are when detecting.
+def calibration_paths(cfg: Config, count: int) -> list[str]:
+    """Return the paths of images that are spread evenly over TrainDataset.
 
     Args:
         count: number of images; all, if the data set has fewer.
 
     Raises:
-        ConfigError: none of them can be read.
-        DataError: there is no such data set.
+        ConfigError: there is no such data set, or it has no images.
     """
-    records = build_dataset(cfg, "TrainDataset").records
-    places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int)).tolist()
-    batches, unreadable = [], []
-    for place in places:
-        try:
-            batches.append(preprocess.join([preprocess.prepare(read_image(records[place]["im_file"]))]))
-        except ImageError as error:
-            unreadable.append(error)
-    if not batches:
-        raise ConfigError(f"--calibration: none of {len(places)} images can be read, e.g. {unreadable[0]}")
-    if unreadable:
-        logger.warning("--calibration: %d images cannot be read, e.g. %s", len(unreadable), unreadable[0])
-    return batches
+    try:
+        records = build_dataset(cfg, "TrainDataset").records
+        if not len(records):
+            raise DataError("it has no images")
+    except (ConfigError, DataError) as error:
+        raise ConfigError(f"--precision int8 needs images of TrainDataset for its calibration: {error}") from None
+    places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
+    return [records[place]["im_file"] for place in places.tolist()]
 
 
 def write_int8(folder: Path, formats: Sequence[str], calibration: Calibration) -> None:
@@ -58,7 +48,12 @@ def write_int8(folder: Path, formats: Sequence[str], calibration: Calibration) -
         formats: "onnx", "openvino".
 
     Raises:
-        ExportError: more AP is lost than allowed, whatever stays in float32.
+        ExportError: more AP is lost than allowed, whatever stays in float32, or a quantizer fails.
     """
     for name in formats:
-        (write_onnx if name == "onnx" else write_openvino)(folder, calibration)
+        try:
+            (write_onnx if name == "onnx" else write_openvino)(folder, calibration)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # NNCF, OpenVINO and ONNX Runtime have classes of their own
+            raise ExportError(f"--format {name}: the graph cannot be quantized to int8: {last_line(error)}") from error

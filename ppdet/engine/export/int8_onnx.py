@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import Arrays, ExportError
-from ppdet.engine.export.onnx_graph import CONVOLUTIONS, network_of
+from ppdet.engine.export.onnx_graph import CONVOLUTIONS, network_of, save_valid
 from ppdet.utils.logger import is_watched
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def quantize(source: Path, target: Path, batches: Sequence[Arrays], kept: Collec
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
+    quantized = onnx.load(str(target))  # the quantizer writes that the file is its own
+    quantized.producer_name, quantized.producer_version = model.producer_name, model.producer_version
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(model.metadata_props)
+    save_valid(quantized, target)
 
 
 @contextlib.contextmanager
@@ -98,7 +103,7 @@ def inner_convolutions(nodes: "Sequence[onnx.NodeProto]") -> list[str]:
         is_convolution, is_needed = node.op_type in CONVOLUTIONS, not needed.isdisjoint(node.output)
         if is_convolution or is_needed:
             needed.update(node.input)
-        if is_convolution and is_needed:
+        if node.op_type == "Conv" and is_needed:  # the quantizer leaves deformable ones as they are
             inner.append(node.name)
     return inner[::-1]
 
@@ -106,26 +111,41 @@ def inner_convolutions(nodes: "Sequence[onnx.NodeProto]") -> list[str]:
 def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays]) -> list[str]:
     """Names of the quantized nodes, from the one whose output differs most from that in float32 on.
 
+    What counts is the ratio of signal to noise over all batches, of which one is in memory at a time.
+
     Args:
         source, target: the graph in float32 and in int8.
     """
     import onnx
-    from onnxruntime.quantization import qdq_loss_debug as debug
 
-    nodes = onnx.load(str(source)).graph.node
-    activations = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, path in enumerate((target, source)):
-            augmented = Path(folder) / f"{number}.onnx"
-            debug.modify_model_output_intermediate_tensors(str(path), str(augmented))
-            names = [value.name for value in onnx.load(str(path)).graph.input]
-            activations.append(debug.collect_activations(str(augmented), _Batches(batches, names, "errors of nodes")))
-    errors = debug.compute_activation_error(debug.create_activation_matching(*activations))
-    # The ratio of signal to noise, in decibels.
-    ratios = {name: values.get("xmodel_err", values["qdq_err"]) for name, values in errors.items()}
-    inner = set(inner_convolutions(nodes))
-    known = [(min(ratios.get(name, np.inf) for name in node.output), node.name) for node in nodes if node.name in inner]
-    return [name for ratio, name in sorted(known) if ratio < np.inf]
+    whole, small = onnx.load(str(source)), onnx.load(str(target))
+    names = set(inner_convolutions(whole.graph.node))
+    # A quantized output passes through two nodes, of which the second gives floats again.
+    rounded = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "QuantizeLinear"}
+    floats = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "DequantizeLinear"}
+    made = {node.name: node.output[0] for node in whole.graph.node if node.name in names}
+    seen = {name: floats[rounded[output]] for name, output in made.items() if output in rounded}
+    inputs = [value.name for value in whole.graph.input]
+    run_float, run_int8 = _runner(whole, [made[name] for name in seen]), _runner(small, list(seen.values()))
+    signal, noise = np.zeros(len(seen)), np.zeros(len(seen))
+    reader = _Batches(batches, inputs, "errors of nodes")
+    while (arrays := reader.get_next()) is not None:
+        for place, (expected, found) in enumerate(zip(run_float(arrays), run_int8(arrays), strict=True)):
+            signal[place] += np.square(expected, dtype=np.float64).sum()
+            noise[place] += np.square(expected - found, dtype=np.float64).sum()
+    ratios = signal / np.maximum(noise, np.finfo(float).tiny)
+    return [list(seen)[place] for place in np.argsort(ratios, kind="stable")]
+
+
+def _runner(model: "onnx.ModelProto", names: Sequence[str]) -> Callable[[Arrays], list[np.ndarray]]:
+    """Return a function that computes values inside a graph from its inputs. `model` gets them as outputs."""
+    import onnx
+    import onnxruntime
+
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT, shape=None)
+    model.graph.output.extend(value(name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return partial(session.run, list(names))
 
 
 class _Batches:

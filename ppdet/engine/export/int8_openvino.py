@@ -47,7 +47,7 @@ def write_openvino(folder: Path, calibration: Calibration) -> None:
     validation, max_drop = calibration.validation, calibration.max_drop
     if validation is None or validation.loss_in_int8(folder, OpenVINO) <= max_drop:
         return
-    places = nncf.Dataset(list(range(len(validation.paths))))
+    places = nncf.Dataset(list(range(len(validation.images))))
     measure = partial(_average_precision, validation, names)
     restorer = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=RANKED)
     options["advanced_accuracy_restorer_parameters"] = restorer

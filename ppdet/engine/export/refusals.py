@@ -10,7 +10,7 @@ from paddle.vision.ops import DeformConv2D
 from ppdet.core.config import Config
 from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.deploy.backends import BACKENDS
-from ppdet.deploy.precisions import PRECISIONS
+from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, PRECISIONS
 from ppdet.utils.errors import ConfigError, ConfigKeyError, config_error
 from ppdet.utils.extras import require_package
 
@@ -113,3 +113,16 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
             "--precision bf16: ONNX Runtime does not have it; leave out --format onnx and triton, or use --format "
             "openvino"
         )
+
+
+def check_quantization(precision: str, calibration: int, max_drop: float) -> None:
+    """Raise ConfigError for values out of range, and for those that a precision other than int8 would not use."""
+    if precision != "int8":
+        for name, value, default in (("calibration", calibration, CALIBRATION), ("max_drop", max_drop, MAX_DROP)):
+            if value != default:
+                raise ConfigError(f"--{name} {value}: only int8 uses it: add --precision int8, or leave out --{name}")
+        return
+    if type(calibration) is not int or calibration < 1:
+        raise ConfigError(f"--calibration {calibration}: expected a whole number of images, at least 1")
+    if not isinstance(max_drop, (int, float)) or not max_drop >= 0:
+        raise ConfigError(f"--max_drop {max_drop}: expected a number of at least 0, in percent of AP")

@@ -13,14 +13,18 @@ from noise import TWO_LEVELS, noisy, write_padded
 from onnx import helper, numpy_helper
 
 from ppdet.core.workspace import merge_config
+from ppdet.data.classes import Classes
 from ppdet.deploy import Detector
+from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.engine.export.accuracy import Calibration, ValidationSet
+from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import add_int8, export_model
-from ppdet.engine.export.int8 import calibration_inputs
-from ppdet.engine.export.int8_onnx import inner_convolutions, write_onnx
+from ppdet.engine.export.int8 import calibration_paths, write_int8
+from ppdet.engine.export.int8_onnx import inner_convolutions, nodes_by_error, write_onnx
 from ppdet.engine.export.int8_openvino import last_nodes, write_openvino
+from ppdet.engine.export.prepared_images import PreparedImages
 from ppdet.engine.predictor import Predictor
-from ppdet.utils.errors import ConfigError, DeployError
+from ppdet.utils.errors import ConfigError, DataError, DeployError, ImageError
 
 pytest.importorskip("nncf", reason="nncf is not installed")
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
@@ -59,10 +63,19 @@ def exported(learned, tmp_path_factory):
     return export_model(learned, str(place), formats=FORMATS, precision="int8", calibration=2, max_drop=100)
 
 
+@pytest.fixture(scope="module")
+def preprocess(exported):
+    return Preprocess(read_infer_cfg(exported))
+
+
 def numbers(log):
     """The AP in float32 and in int8, of each line of the log that has them."""
     found = (re.search(r"AP ([0-9.]+) in float32, ([0-9.]+) in int8", record.getMessage()) for record in log.records)
     return [tuple(map(float, match.groups())) for match in found if match]
+
+
+def shown_images(cfg, preprocess, count):
+    return PreparedImages(calibration_paths(cfg, count), preprocess, "--calibration")
 
 
 def graph(path):
@@ -120,58 +133,149 @@ def test_a_detector_takes_the_precision_of_its_folder(exported, learned, engine)
     ("write", "words"),
     [(write_onnx, " of 18 nodes stay in float32"), (write_openvino, "; layers that cost most stay in float32")],
 )
-def test_layers_that_cost_too_much_stay_in_float32(exported, learned, tmp_path, log, write, words):
+def test_layers_that_cost_too_much_stay_in_float32(preprocess, exported, learned, tmp_path, log, write, words):
     folder = shutil.copytree(exported, tmp_path / "copy")
-    preprocess = Detector(folder, precision="fp32").preprocess
-    batches = calibration_inputs(learned, preprocess, 3)
-    write(folder, Calibration(batches, ValidationSet(learned, preprocess, ["red", "blue"]), 100))
+    batches = shown_images(learned, preprocess, 3)
+    write(folder, Calibration(batches, ValidationSet(learned, preprocess, None), 100))
     ((before, lowest),) = numbers(log)
     assert before == 100 and lowest < 95
     log.clear()
-    write(folder, Calibration(batches, ValidationSet(learned, preprocess, ["red", "blue"]), 99.5 - lowest))
+    write(folder, Calibration(batches, ValidationSet(learned, preprocess, None), 99.5 - lowest))
     found = numbers(log)
     assert words in log.text and found[0] == (100, lowest) and found[-1][1] >= lowest + 0.5
 
 
-def test_without_boxes_to_measure_ap_the_files_are_written_and_it_is_said(exported, learned, tmp_path, log):
+def test_without_boxes_to_measure_ap_the_files_are_written_and_it_is_said(preprocess, exported, learned, tmp_path, log):
     folder = shutil.copytree(exported, tmp_path / "copy")
     (folder / "model_int8.onnx").unlink()
     cfg = merge_config(learned, {"EvalDataset": {"anno_path": "absent.json"}})
-    add_int8(cfg, Detector(folder, precision="fp32").preprocess, folder, ["onnx"], ["red", "blue"], 1, 0.0)
+    paths = calibration_paths(learned, 1)
+    add_int8(cfg, preprocess, folder, ["onnx"], None, paths, 0.0)
     assert "the AP of int8 is not measured, because EvalDataset cannot be read: " in log.text
     assert (folder / "model_int8.onnx").is_file()
 
 
 def test_images_for_calibration_are_spread_over_the_data_and_those_that_cannot_be_read_are_counted(
-    exported, learned, tmp_path, log
+    preprocess, exported, learned, tmp_path, log
 ):
-    preprocess = Detector(exported, precision="fp32").preprocess
     data = shutil.copytree(learned.component("TrainDataset")["dataset_dir"], tmp_path / "data")
     cfg = merge_config(learned, {"TrainDataset": {"dataset_dir": str(data)}})
-    first, _, last = calibration_inputs(cfg, preprocess, 300)
-    ends = calibration_inputs(cfg, preprocess, 2)
+    first, _, last = shown_images(cfg, preprocess, 300)
+    ends = shown_images(cfg, preprocess, 2)
     assert [(batch["image"] == end["image"]).all() for batch, end in zip((first, last), ends, strict=True)] == [
         True
     ] * 2
     (data / "images" / "001.png").write_bytes(b"no image")
-    assert len(calibration_inputs(cfg, preprocess, 3)) == 2
+    assert len(shown_images(cfg, preprocess, 3)) == 2
     assert "--calibration: 1 images cannot be read, e.g. " in log.text
     for number in (2, 3):
         (data / "images" / f"00{number}.png").write_bytes(b"no image")
-    with pytest.raises(ConfigError, match=r"--calibration: none of 3 images can be read, e\.g\. .*001.png"):
-        calibration_inputs(cfg, preprocess, 3)
+    with pytest.raises(DataError, match=r"--calibration: none of 3 images can be read, e\.g\. .*001.png"):
+        shown_images(cfg, preprocess, 3)
+
+
+def test_an_image_for_calibration_is_in_memory_only_while_it_is_used(preprocess, exported, learned, tmp_path):
+    data = shutil.copytree(learned.component("TrainDataset")["dataset_dir"], tmp_path / "data")
+    cfg = merge_config(learned, {"TrainDataset": {"dataset_dir": str(data)}})
+    images = shown_images(cfg, preprocess, 3)
+    assert len(list(images)) == len(images[:3]) == 3
+    for path in (data / "images").iterdir():
+        path.unlink()
+    with pytest.raises(ImageError):
+        images[0]
+
+
+def test_files_in_int8_say_of_themselves_what_those_in_float32_say(exported):
+    whole, small = (onnx.load(exported / name) for name in ("model.onnx", "model_int8.onnx"))
+    assert {p.key: p.value for p in small.metadata_props} == {p.key: p.value for p in whole.metadata_props} != {}
+    assert (small.producer_name, small.producer_version) == (whole.producer_name, whole.producer_version)
+    core = openvino.Core()
+    names = [
+        core.read_model(exported / f"{name}.xml").get_rt_info(["ppdet", "names"]) for name in ("model", "model_int8")
+    ]
+    assert json.loads(names[0].astype(str)) == json.loads(names[1].astype(str)) == ["red", "blue"]
+
+
+def test_nodes_are_sorted_by_their_noise_as_onnx_runtimes_own_tool_does(preprocess, exported, learned, tmp_path):
+    from onnxruntime.quantization import qdq_loss_debug as debug
+
+    source, target = exported / "model.onnx", exported / "model_int8.onnx"
+    batches = list(shown_images(learned, preprocess, 2))
+    found = []
+    for path in (target, source):
+        debug.modify_model_output_intermediate_tensors(str(path), str(tmp_path / path.name))
+        names = [value.name for value in graph(path).input]
+        inputs = [{name: batch[name] for name in names} for batch in batches]
+        found.append(debug.collect_activations(str(tmp_path / path.name), inputs))
+    errors = debug.compute_activation_error(debug.create_activation_matching(*found))
+    decibels = {node.name: errors[node.output[0]]["xmodel_err"] for node in graph(source).node
+                if node.name in inner_convolutions(graph(source).node)}  # fmt: skip
+    order = nodes_by_error(source, target, batches)
+    assert sorted(order) == sorted(decibels) and len(order) == 18
+    assert (np.diff([decibels[name] for name in order]) > -0.5).all()  # kernels for int8 round differently
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("names", "the classes differ: "),
+        ("boxes", "EvalDataset: its 3 images have no boxes"),
+        ("images", "EvalDataset: none of 3 images can be read, e.g. "),
+    ],
+)
+def test_validation_data_that_cannot_tell_ap(preprocess, exported, learned, tmp_path, log, change, reason):
+    data = shutil.copytree(learned.component("EvalDataset")["dataset_dir"], tmp_path / "data")
+    content = json.loads((data / "train.json").read_text())
+    if change == "names":
+        content["categories"][0]["name"] = "purple"
+    if change == "boxes":
+        content["annotations"] = []
+    if change == "images":
+        for path in (data / "images").iterdir():
+            path.write_bytes(b"no image")
+    (data / "train.json").write_text(json.dumps(content))
+    cfg = merge_config(learned, {"EvalDataset": {"dataset_dir": str(data), "allow_empty": True}})
+    paths, classes = calibration_paths(learned, 1), Classes(["red", "blue"], [3, 7], "the weights")
+    add_int8(cfg, preprocess, tmp_path, [], classes, paths, 0.0)
+    assert f"the AP of int8 is not measured, because EvalDataset cannot be read: {reason}" in log.text
+
+
+def test_a_quantizer_that_fails_is_one_line(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match=r"^--format onnx: the graph cannot be quantized to int8: "):
+        write_int8(tmp_path, ["onnx"], Calibration([], None, 0))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "--precision int8 needs --format onnx or openvino"),
-        ({"formats": ["onnx"], "max_drop": -1}, "max_drop"),
+        ({"precision": "int8"}, "--precision int8 needs --format onnx or openvino"),
+        ({"max_drop": -1}, "--max_drop -1: expected a number of at least 0"),
+        ({"max_drop": float("nan")}, "--max_drop nan: expected a number of at least 0"),
+        ({"max_drop": "0.5"}, "--max_drop 0.5: expected a number of at least 0"),
+        ({"calibration": 0}, "--calibration 0: expected a whole number of images, at least 1"),
+        ({"calibration": 2.5}, "--calibration 2.5: expected a whole number"),
+        ({"precision": "fp32", "calibration": 2}, "--calibration 2: only int8 uses it: add --precision int8, or leave"),
+        ({"precision": "fp16", "max_drop": 1}, "--max_drop 1: only int8 uses it"),
     ],
 )
 def test_what_an_export_in_int8_refuses(learned, tmp_path, arguments, message):
-    with pytest.raises((ConfigError, ValueError), match=message):
-        export_model(learned, str(tmp_path), precision="int8", **arguments)
+    formats = [] if arguments == {"precision": "int8"} else ["onnx"]
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        export_model(learned, str(tmp_path), **{"precision": "int8", "formats": formats, **arguments})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"anno_path": "absent.json"}, ".*absent.json"), ({"sample_num": 0}, ".*")],
+)
+def test_without_a_training_set_nothing_is_exported(learned, tmp_path, change, reason):
+    cfg = merge_config(learned, {"TrainDataset": change, "weights": "nowhere"})
+    with pytest.raises(
+        ConfigError, match=f"^--precision int8 needs images of TrainDataset for its calibration: {reason}"
+    ):
+        export_model(cfg, str(tmp_path), formats=["onnx"], precision="int8")
     assert not list(tmp_path.iterdir())
 
 

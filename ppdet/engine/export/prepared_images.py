@@ -1,0 +1,61 @@
+"""Images as an exported graph takes them, of which only one is in memory at a time."""
+
+from collections.abc import Sequence
+from typing import overload
+
+from ppdet.data.transforms.decode import read_image
+from ppdet.deploy.preprocess import Preprocess
+from ppdet.engine.export.check import Arrays
+from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+class PreparedImages(Sequence[Arrays]):
+    """A graph's inputs for image files, one image in each batch.
+
+    An image is read again whenever it is asked for: 300 inputs of 800x1333 pixels would take 4 GB.
+
+    Args:
+        paths: the images. Those that cannot be read are left out; a warning counts them.
+        preprocess: of the exported model.
+        source: what messages call the images.
+
+    Attributes:
+        places: the positions in `paths` of those that can be read, in their order.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+
+    def __init__(self, paths: Sequence[str], preprocess: Preprocess, source: str) -> None:
+        self._paths, self._preprocess = list(paths), preprocess
+        self.places: list[int] = []
+        unreadable = []
+        for place, path in enumerate(paths):
+            try:
+                self._inputs(path)
+                self.places.append(place)
+            except ImageError as error:
+                unreadable.append(error)
+        if not self.places:
+            example = f", e.g. {unreadable[0]}" if unreadable else ""
+            raise DataError(f"{source}: none of {len(paths)} images can be read{example}")
+        if unreadable:
+            logger.warning("%s: %d images cannot be read, e.g. %s", source, len(unreadable), unreadable[0])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Arrays: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Arrays]: ...
+    def __getitem__(self, place: int | slice) -> Arrays | list[Arrays]:
+        if isinstance(place, slice):
+            return [self._inputs(self._paths[one]) for one in self.places[place]]
+        return self._inputs(self._paths[self.places[place]])
+
+    def _inputs(self, path: str) -> Arrays:
+        return self._preprocess.join([self._preprocess.prepare(read_image(path))])
