@@ -12,6 +12,7 @@ import pytest
 from patience import PATIENCE
 
 from ppdet.deploy.serve import parse_arguments
+from ppdet.deploy.serving.limits import Settings
 
 FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "serving"
 RECIPES = [FOLDER / "Dockerfile", FOLDER / "Dockerfile.gpu"]
@@ -89,6 +90,6 @@ def test_the_unit_keeps_the_service_in():
     assert settings["KillMode"] == "mixed"  # the server ends its own processes, when they have done their work
     arguments = parse_arguments(settings["ExecStart"].split()[3:])
     assert int(settings["TimeoutStopSec"]) > arguments.timeout_s + 5
-    needed = arguments.max_connections + 256 + 128
+    needed = (arguments.max_connections or Settings.max_connections) + 256 + 128
     assert int(settings["LimitNOFILE"]) > needed and "MemoryMax" in settings
     assert int(settings["TasksMax"]) >= 4096
