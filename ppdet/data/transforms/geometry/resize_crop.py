@@ -1,5 +1,6 @@
 """Crops whose sides are given in pixels, before or after a resizing."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -55,6 +56,11 @@ class RandomSizeCrop(Transform):
         if len(boxes) and not inside.any() and not self.keep_empty:
             return sample
         return crop_sample(sample, window, inside)
+
+    def keep_largest(self) -> bool:
+        had = self.min_size < self.max_size
+        self.min_size = self.max_size
+        return had
 
 
 @register
@@ -134,6 +140,12 @@ class RandomResizeCrop(Transform):
         new_size = self._new_size(size, target)
         require_size(sample, "RandomResizeCrop: the image resized to resizes", new_size)
         return self._crop(resize_sample(sample, new_size, self.interp, size), sides, rng)
+
+    def keep_largest(self) -> bool:
+        self.prob = float(self.prob > 0)
+        self.resizes = [max(self.resizes, key=math.prod)]
+        self.choices = [None]  # an image for which no window is found stays whole
+        return self.prob > 0
 
     def _new_size(self, size: Size, target: Size) -> Size:
         if not self.keep_ratio:

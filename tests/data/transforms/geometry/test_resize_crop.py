@@ -145,3 +145,14 @@ def test_the_probability():
 def test_wrong_parameters(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_largest_of_random_crops():
+    """For an estimate of memory, every window is the largest; images without a window stay whole."""
+    crop, rng = RandomSizeCrop(min_size=10, max_size=50), np.random.default_rng(0)
+    assert crop.keep_largest() and not RandomSizeCrop(min_size=50, max_size=50).keep_largest()
+    assert {crop(sample_of([]), rng)["image"].shape for _ in range(20)} == {(50, 50, 3)}
+    resized = RandomResizeCrop(resizes=[[30, 40], [80, 120]], cropsizes=[[10, 30]], prob=0.1, thresholds=[0])
+    assert resized.keep_largest()
+    assert {resized(sample_of([[10, 10, 50, 50]]), rng)["image"].shape for _ in range(20)} == {(80, 120, 3)}
+    assert not RandomResizeCrop(resizes=[40], cropsizes=[[10, 30]], prob=0).keep_largest()
