@@ -34,6 +34,7 @@ from ppdet.cli.arguments import (
 )
 from ppdet.core.command_line import called_as, flag, make_parser, one_line_errors
 from ppdet.utils.logger import get_logger
+from ppdet.utils.process.importing import without_garbage_collection
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -114,16 +115,17 @@ def command_to_continue(program: str | None, argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        load_libraries(arguments)
-        from ppdet.engine.device_choice import set_device
-        from ppdet.engine.distributed import collectives
-        from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
-        from ppdet.engine.runs.run_start import require_no_other
-        from ppdet.engine.runs.trained import training_config
-        from ppdet.engine.trainer import Trainer
-        from ppdet.engine.training.dry_run import dry_run
-        from ppdet.utils.disk.lock import LockedError
-        from ppdet.utils.process.stop import Stopped
+        with without_garbage_collection():
+            load_libraries(arguments)
+            from ppdet.engine.device_choice import set_device
+            from ppdet.engine.distributed import collectives
+            from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
+            from ppdet.engine.runs.run_start import require_no_other
+            from ppdet.engine.runs.trained import training_config
+            from ppdet.engine.trainer import Trainer
+            from ppdet.engine.training.dry_run import dry_run
+            from ppdet.utils.disk.lock import LockedError
+            from ppdet.utils.process.stop import Stopped
 
         cfg = training_config(arguments, overrides(arguments))
         hooks = []

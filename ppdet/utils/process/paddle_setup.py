@@ -10,6 +10,7 @@ from pathlib import Path
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import printable
 from ppdet.utils.process.cpu import cpu_count
+from ppdet.utils.process.importing import without_garbage_collection
 from ppdet.utils.process.stop import loading
 
 logger = get_logger(__name__)
@@ -49,7 +50,7 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()
     # Paddle installs a handler of SIGTERM that prints a C++ stack; `loading` restores ours.
-    with contextlib.redirect_stderr(printed), loading():
+    with contextlib.redirect_stderr(printed), loading(), without_garbage_collection():
         try:
             # OpenCV comes first. Paddle 2.6 has a zlib of its own, which a later OpenCV would call: writing a PNG file
             # then ends the process with a segmentation fault or a failed assertion in deflateReset.
