@@ -120,6 +120,7 @@ def processor() -> Iterator[Finding]:
     if "paddle" not in sys.modules:
         return
     from ppdet.modeling import cpu
+    from ppdet.modeling.cpu import kept_checks
     from ppdet.utils.process.cpu import cpu_count
 
     cores, threads = cpu_count(), os.environ.get("OMP_NUM_THREADS", "")
@@ -127,6 +128,7 @@ def processor() -> Iterator[Finding]:
     advice = f"OMP_NUM_THREADS is set to {threads}: unset it, or set it to {cores}" if is_limited else ""
     text = f"{cores} processors, {threads or 'all'} threads"
     yield Finding("threads", "slow" if is_limited else "ok", text, advice)
+    kept_checks.forget()
     if cpu.ready():
         bfloat16 = "bfloat16 works" if cpu.has_bfloat16() else "float32 only: no AVX-512 BF16 or AMX for --amp"
         yield Finding("CPU layers", "ok", f"oneDNN {cpu.version()}; {bfloat16}")

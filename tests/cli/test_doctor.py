@@ -20,6 +20,14 @@ def test_this_machine_can_train(capsys):
     assert not [finding for finding in findings.values() if "cannot be checked" in finding["text"]]
 
 
+def test_the_check_of_the_layers_runs_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("PPDET_CACHE_HOME", str(tmp_path))
+    kept = tmp_path / "cpu_layers" / "0.json"
+    kept.parent.mkdir()
+    kept.write_text('{"difference": 0.0}')
+    assert doctor.examine([doctor.processor]) and not kept.exists()
+
+
 def test_slow_and_missing_parts_come_with_advice(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("ppdet.utils.process.cpu.cpu_count", lambda: 8)

@@ -1,8 +1,9 @@
 """Layers that train on CPUs with oneDNN, faster than Paddle's own: `ppdet.modeling.layers` uses them for tensors there.
 
 They are on by default; `set_enabled(False)`, or `use_onednn: false` in a configuration, leaves everything to Paddle.
-A check at first use compares oneDNN with Paddle. Where the library is missing, has another version or does not support
-the processor, one line in the log says so, and Paddle's operations are used.
+A check at first use compares oneDNN with Paddle; once passed, it holds until the machine, Paddle or the code changes.
+Where the library is missing, has another version or does not support the processor, one line in the log says so, and
+Paddle's operations are used.
 
 Gradients are computed by one call of `backward()`. `paddle.grad` of only some inputs, gradients of gradients, and a
 second `backward()` after one with `retain_graph=True`, in which Paddle crashes, need Paddle's layers.
@@ -105,11 +106,14 @@ def has_bfloat16() -> bool:
 
 @functools.lru_cache(maxsize=2)
 def agrees(dtype: str) -> bool:
-    """Whether the operations in this type pass the check against Paddle, which runs once and takes 0.1 s."""
-    from ppdet.modeling.cpu.self_test import difference
+    """Whether the operations in this type pass the check against Paddle, which runs once and takes 0.1 s.
+
+    What passed is kept in the user's cache for the next process, see `kept_checks`.
+    """
+    from ppdet.modeling.cpu import kept_checks, self_test
 
     try:
-        found = difference(dtype)
+        found = kept_checks.kept_difference(dtype, self_test.difference, TOLERANCE[dtype])
     # A missing, old or incomplete library can fail in any way; in all cases Paddle's operations are used.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
