@@ -42,6 +42,7 @@ MEANT = {
     ("ppdet/utils/formats/annotation_kinds.py", "kind_of_file"): "a file that is no JSON is of no kind",
     ("ppdet/utils/disk/lock.py", "require_free"): "LockedError is no OSError",
     ("ppdet/utils/disk/remote_files.py", "read_remote"): "reading and writing a copy raise none of ours",
+    ("ppdet/modeling/cpu/kept_checks.py", "kept_difference"): "the result that could not be kept is returned",
     ("ppdet/utils/formats/coco_cache.py", "_write"): "safetensors raises none of ours",
     ("ppdet/utils/formats/coco_columns.py", "read_columns"): "msgspec raises none of ours",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
