@@ -7,6 +7,7 @@ examples:
   {program} output/NAME --output_eval results
   {program} output/NAME --json_eval --output_eval results     # numbers of an existing results/bbox.json
   {program} output/NAME --report report                       # report/report.html, to open in a browser
+  {program} output/NAME --thresholds report/thresholds.json    # precision and recall at these, on this data
   {program} output/OTHER --report report2 --compare report    # beside the detections of another model
   {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
   {program} output/NAME --tta                                 # test-time augmentation, see docs/TTA.md
@@ -50,6 +51,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "likely label errors and pictures, thresholds.json for `ppdet export --thresholds`, and bbox.json",
     )
     parser.add_argument(
+        "--thresholds",
+        metavar="FILE",
+        help="thresholds.json of a report: print the precision and recall of each class at its threshold, at an IoU of "
+        "0.5; classes that the file lacks have 0.5",
+    )
+    parser.add_argument(
         "--compare",
         metavar="DIR",
         help="with --report: a folder with the bbox.json of another model on the same images, such as its report",
@@ -68,8 +75,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         parser.error(f"--json_eval takes detections from a file: leave --{name} out")
     if arguments.compare and not arguments.report:
         parser.error("--compare is for --report DIR")
-    if arguments.report and arguments.save_prediction_only:
-        parser.error("--report needs the numbers: leave --save_prediction_only out")
+    for name in ("report", "thresholds"):
+        if getattr(arguments, name) and arguments.save_prediction_only:
+            parser.error(f"--{name} needs the numbers: leave --save_prediction_only out")
     return arguments
 
 
@@ -80,8 +88,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.deploy.tta import tta_of
 
         slicing, tta = slicing_of(arguments), tta_of(arguments)
-        if arguments.report:
+        if arguments.report or arguments.thresholds:
             require_hotcoco(DataError)
+        if arguments.thresholds:
+            from ppdet.engine.report.thresholds_file import read_file
+
+            read_file(arguments.thresholds)  # what is wrong with it is told before the evaluation
         load_libraries(arguments)
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.device_choice import set_device
@@ -106,6 +118,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 if folder:
                     make_folder(folder)
             numbers = evaluator.evaluate_file() if arguments.json_eval else evaluator(build_trained_model(cfg))
+            if arguments.thresholds and numbers:
+                log_counts(evaluator, arguments.thresholds)
             if arguments.report and numbers:
                 from ppdet.engine.report.model_report import write_report
 
@@ -113,6 +127,18 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 pictures, name = arguments.report_pictures, arguments.compare
                 write_report(evaluator, arguments.report, masked(str(title)), other, pictures, name)
                 name_next_command(arguments)
+
+
+def log_counts(evaluator: "Evaluator", file: str) -> None:
+    """Log the precision and recall of each class at the thresholds of a file."""
+    from ppdet.engine.report.at_thresholds import counts_at, counts_table
+    from ppdet.engine.report.thresholds_file import read_thresholds
+    from ppdet.utils.class_thresholds import thresholds_of
+
+    names = evaluator.metric.class_names
+    least = thresholds_of({"class_thresholds": read_thresholds(file, names)}, names)
+    for line in ["at the thresholds, IoU 0.5:", *counts_table(counts_at(evaluator.metric, least)).splitlines()]:
+        get_logger(__name__).info("%s", line)
 
 
 def other_model(arguments: argparse.Namespace, evaluator: "Evaluator") -> "COCOMetric | None":

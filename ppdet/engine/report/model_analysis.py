@@ -104,7 +104,7 @@ class Analysis:
     evaluation: Any
 
 
-class _Boxes(NamedTuple):
+class NumberedBoxes(NamedTuple):
     """Annotations and detections with the positions of images and classes, from 1, as their ids."""
 
     images: list[int]
@@ -128,7 +128,7 @@ def analyze(metric: COCOMetric) -> Analysis:
     numbers = metric.compute()
     if not metric.image_ids:
         raise DataError("a report needs images: none of the data set was evaluated")
-    boxes = _numbered(metric)
+    boxes = numbered_boxes(metric)
     everything = boxes.evaluation()
     everything.accumulate()
     statuses = everything.image_diagnostics(iou_thr=0.5)["dt_status"]
@@ -169,13 +169,14 @@ def compare(old: Analysis, new: Analysis) -> dict[str, Any]:
     return dict(hotcoco.compare(old.evaluation, new.evaluation, n_bootstrap=samples))
 
 
-def _numbered(metric: COCOMetric) -> _Boxes:
+def numbered_boxes(metric: COCOMetric) -> NumberedBoxes:
+    """The annotations and the detections of a metric, with positions as ids."""
     images, categories = sorted(metric.image_ids), list(metric.category_ids)
     parts = [numbered(rows, images, categories) for rows in (metric.ground_truth(), metric.detections)]
-    return _Boxes(images, list(metric.class_names), *parts)
+    return NumberedBoxes(images, list(metric.class_names), *parts)
 
 
-def _classes(boxes: _Boxes, evaluation: Any, state: np.ndarray) -> list[ClassNumbers]:
+def _classes(boxes: NumberedBoxes, evaluation: Any, state: np.ndarray) -> list[ClassNumbers]:
     precision = np.asarray(evaluation.eval["precision"])[..., -1]
     classes = []
     for index, name in enumerate(boxes.names):
@@ -196,7 +197,7 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else -1.0
 
 
-def _judged(boxes: _Boxes, found: np.ndarray, diagnostics: dict[str, Any]) -> dict[int, list[JudgedBox]]:
+def _judged(boxes: NumberedBoxes, found: np.ndarray, diagnostics: dict[str, Any]) -> dict[int, list[JudgedBox]]:
     judged: dict[int, list[JudgedBox]] = {image: [] for image in boxes.images}
     state = np.array([diagnostics["dt_status"].get(i + 1, "") for i in range(len(found))], dtype="U7")
     starts = np.searchsorted(np.sort(found["image_id"]), range(1, len(boxes.images) + 2))
@@ -226,7 +227,7 @@ def _corners(row: np.ndarray) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def _truth(boxes: _Boxes) -> dict[int, np.ndarray]:
+def _truth(boxes: NumberedBoxes) -> dict[int, np.ndarray]:
     rows = boxes.truth
     corners = np.concatenate([rows["bbox"][:, :2], rows["bbox"][:, :2] + rows["bbox"][:, 2:]], axis=1)
     table = np.column_stack([rows["category_id"] - 1, corners])
@@ -239,7 +240,7 @@ def _rows_by_image(rows: np.ndarray, images: int) -> list[np.ndarray]:
     return np.split(order, np.searchsorted(rows["image_id"][order], range(2, images + 1)))
 
 
-def _label_errors(boxes: _Boxes, found: np.ndarray, diagnostics: dict[str, Any]) -> list[LabelError]:
+def _label_errors(boxes: NumberedBoxes, found: np.ndarray, diagnostics: dict[str, Any]) -> list[LabelError]:
     errors = []
     for one in sorted(diagnostics["label_errors"], key=lambda one: -one["dt_score"]):
         label, score = int(one["dt_category_id"]) - 1, float(one["dt_score"])
