@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy import write_toy
 
-from ppdet.deploy.batch.worker import DetectorWorker, new_row
+from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings, new_row
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.slicing import Slicing
@@ -41,9 +41,9 @@ def test_one_pixel_more_is_refused(detector, tmp_path, log, height, width):
     assert [place for place, _ in detector.detect(paths)] == [1]
     assert f"image skipped: {paths[0]}: {message}" in log.text
     worker = DetectorWorker.__new__(DetectorWorker)
-    worker.detector = detector
+    worker.detector, worker.settings = detector, WorkerSettings("", "paddle", "cpu", "fp32", 1, 1, None)
     row = new_row(0, "a", "a")
-    assert worker.prepare(paths[0], row) is None and message in row["error"]
+    assert not list(worker.prepare(paths[0], row)) and message in row["error"]
 
 
 def test_what_fits_is_padded():
