@@ -75,9 +75,10 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         parser.error(f"--json_eval takes detections from a file: leave --{name} out")
     if arguments.compare and not arguments.report:
         parser.error("--compare is for --report DIR")
-    for name in ("report", "thresholds"):
-        if getattr(arguments, name) and arguments.save_prediction_only:
-            parser.error(f"--{name} needs the numbers: leave --save_prediction_only out")
+    if arguments.report and arguments.save_prediction_only:
+        parser.error("--report needs the numbers: leave --save_prediction_only out")
+    if arguments.thresholds and arguments.save_prediction_only:
+        parser.error("--thresholds needs the numbers: leave --save_prediction_only out")
     return arguments
 
 
