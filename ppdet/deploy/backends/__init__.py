@@ -9,7 +9,7 @@ from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import OWN_FILES
+from ppdet.deploy.precisions import OWN_FILES, graph_name
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 
@@ -65,10 +65,9 @@ def export_command(folder: Path, formats: Iterable[str], precision: str) -> str:
     there = {"onnx": "model*.onnx", "openvino": "model*.xml", "triton": "triton/*"}
     all_formats = {*formats, *(name for name, pattern in there.items() if any(folder.glob(pattern)))}
     words = ["ppdet export RUN --format", *sorted(all_formats)]
-    own = [name for name in OWN_FILES if name == precision] or [
-        n for n in OWN_FILES if any(folder.glob(f"model_{n}.*"))
-    ]
-    words += [f"--precision {own[0]}"] if own else []
+    there_already = [name for name in OWN_FILES if any(folder.glob(f"{graph_name(name)}.*"))]
+    own = precision if precision in OWN_FILES else next(iter(there_already), None)
+    words += [f"--precision {own}"] if own else []
     words += ["--target tensorrt"] if (folder / "model_tensorrt.onnx").is_file() else []
     return " ".join(words)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ppdet.deploy.backends.base import OUTPUTS, Backend, Options, find_file, last_line
-from ppdet.deploy.precisions import OWN_FILES
+from ppdet.deploy.precisions import graph_name
 from ppdet.utils.errors import DeployError
 
 
@@ -38,7 +38,7 @@ class ONNXRuntime(Backend):
 
     @classmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        return find_file(folder, f"model_{precision}.onnx" if precision in OWN_FILES else "model.onnx")
+        return find_file(folder, f"{graph_name(precision)}.onnx")
 
     @classmethod
     def why_unavailable(cls, options: Options) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppdet.deploy.backends.base import OUTPUTS, Backend, Options, find_file, last_line
-from ppdet.deploy.precisions import OWN_FILES, PRECISIONS
+from ppdet.deploy.precisions import PRECISIONS, graph_name
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
@@ -50,8 +50,8 @@ class OpenVINO(Backend):
 
     @classmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        names = (f"model_{precision}.xml",) if precision in OWN_FILES else ("model.xml", "model.onnx")
-        return find_file(folder, *names)
+        name = graph_name(precision)
+        return find_file(folder, f"{name}.xml", *(["model.onnx"] if name == "model" else []))
 
     @classmethod
     def why_unavailable(cls, options: Options) -> str | None:

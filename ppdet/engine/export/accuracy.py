@@ -14,7 +14,7 @@ from ppdet.deploy.compare import Engine, require_detections
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.engine.export.check import Arrays
-from ppdet.engine.export.prepared_images import PreparedImages
+from ppdet.engine.export.prepared_images import PreparedImages, evenly_spread
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger, is_watched
@@ -41,8 +41,7 @@ class ValidationSet:
 
     def __init__(self, cfg: Config, preprocess: Preprocess, classes: Classes | None) -> None:
         dataset = build_dataset(cfg, "EvalDataset", classes)
-        places = np.unique(np.linspace(0, len(dataset) - 1, min(MOST_IMAGES, len(dataset))).round().astype(int))
-        chosen = [dataset.records[place] for place in places.tolist()]
+        chosen = [dataset.records[place] for place in evenly_spread(MOST_IMAGES, len(dataset))]
         self.images = PreparedImages([record["im_file"] for record in chosen], preprocess, "EvalDataset")
         self._before: float | None = None
         self._ids = [chosen[place]["im_id"].item() for place in self.images.places]

@@ -17,7 +17,7 @@ from ppdet.data.classes import Classes
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, OWN_FILES
+from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, OWN_FILES, graph_name
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.tta import Suppression
 from ppdet.engine.build import build_dataset, build_trained_model
@@ -189,8 +189,7 @@ def export_model(
                 check_of_inputs = SelfCheck(expected.arrays, [], 0.0, 0)
                 verify_locations(detector, inputs, formats, precision, check_of_inputs, expected.locations)
         if for_triton:
-            file = f"model_{precision}.onnx" if precision in OWN_FILES else "model.onnx"
-            write_repository(files / file, files, cfg.name, settings["label_list"])
+            write_repository(files / f"{graph_name(precision)}.onnx", files, cfg.name, settings["label_list"])
         replace_files(folder, files)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
     return folder

@@ -7,8 +7,6 @@ distances have a wide range.
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ppdet.core.config import Config
 from ppdet.deploy.backends.base import last_line
 from ppdet.engine.build import build_dataset
@@ -16,6 +14,7 @@ from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.int8_onnx import write_onnx
 from ppdet.engine.export.int8_openvino import write_openvino
+from ppdet.engine.export.prepared_images import evenly_spread
 from ppdet.utils.errors import ConfigError, DataError, UserError
 
 
@@ -34,8 +33,7 @@ def calibration_paths(cfg: Config, count: int) -> list[str]:
             raise DataError("it has no images")
     except (ConfigError, DataError) as error:
         raise ConfigError(f"--precision int8 needs images of TrainDataset for its calibration: {error}") from None
-    places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
-    return [records[place]["im_file"] for place in places.tolist()]
+    return [records[place]["im_file"] for place in evenly_spread(count, len(records))]
 
 
 def write_int8(folder: Path, formats: Sequence[str], calibration: Calibration) -> None:

@@ -162,6 +162,3 @@ class _Batches:
 
     def get_next(self) -> Arrays | None:
         return next(self._batches, None)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        return self._batches

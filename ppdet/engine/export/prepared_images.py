@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import overload
 
+import numpy as np
+
 from ppdet.data.transforms.decode import read_image
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.check import Arrays
@@ -10,6 +12,11 @@ from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
+
+
+def evenly_spread(count: int, total: int) -> list[int]:
+    """Return `count` positions that are spread evenly over 0 … `total` - 1; all, if there are no more."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
 
 
 class PreparedImages(Sequence[Arrays]):

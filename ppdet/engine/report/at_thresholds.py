@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.engine.report.model_analysis import numbered_boxes
+from ppdet.engine.report.model_analysis import detection_states, numbered_boxes
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.class_thresholds import Thresholds, is_kept
 from ppdet.utils.errors import DataError
@@ -55,8 +55,7 @@ def counts_at(metric: COCOMetric, thresholds: Thresholds) -> list[ClassCounts]:
     classes = boxes.detections["category_id"] - 1
     kept = is_kept(boxes.detections["score"], classes, thresholds)
     found = classes[kept]
-    statuses = boxes.evaluation(kept).image_diagnostics(iou_thr=0.5)["dt_status"]
-    state = np.array([statuses.get(i + 1, "") for i in range(len(found))], dtype="U7")
+    state = detection_states(boxes.evaluation(kept).image_diagnostics(iou_thr=0.5), len(found))
     least = np.broadcast_to(thresholds, len(boxes.names)).tolist()
     real = boxes.truth["category_id"][~boxes.truth["iscrowd"]] - 1
     return [

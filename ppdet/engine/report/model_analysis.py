@@ -131,9 +131,7 @@ def analyze(metric: COCOMetric) -> Analysis:
     boxes = numbered_boxes(metric)
     everything = boxes.evaluation()
     everything.accumulate()
-    statuses = everything.image_diagnostics(iou_thr=0.5)["dt_status"]
-    # Those beyond COCO's 100 of an image have no status.
-    state = np.array([statuses.get(i + 1, "") for i in range(len(boxes.detections))], dtype="U7")
+    state = detection_states(everything.image_diagnostics(iou_thr=0.5), len(boxes.detections))
     classes = _classes(boxes, everything, state)
     thresholds = np.array([one.threshold for one in classes])
     is_kept = (state != "") & (boxes.detections["score"] >= thresholds[boxes.detections["category_id"] - 1])
@@ -169,6 +167,14 @@ def compare(old: Analysis, new: Analysis) -> dict[str, Any]:
     return dict(hotcoco.compare(old.evaluation, new.evaluation, n_bootstrap=samples))
 
 
+def detection_states(diagnostics: dict[str, Any], count: int) -> np.ndarray:
+    """What hotcoco's `image_diagnostics` says of each of `count` detections: "tp", "fp", …
+
+    "" for those beyond COCO's 100 of an image, which are not judged.
+    """
+    return np.array([diagnostics["dt_status"].get(i + 1, "") for i in range(count)], dtype="U7")
+
+
 def numbered_boxes(metric: COCOMetric) -> NumberedBoxes:
     """The annotations and the detections of a metric, with positions as ids."""
     images, categories = sorted(metric.image_ids), list(metric.category_ids)
@@ -199,7 +205,7 @@ def _mean(values: np.ndarray) -> float:
 
 def _judged(boxes: NumberedBoxes, found: np.ndarray, diagnostics: dict[str, Any]) -> dict[int, list[JudgedBox]]:
     judged: dict[int, list[JudgedBox]] = {image: [] for image in boxes.images}
-    state = np.array([diagnostics["dt_status"].get(i + 1, "") for i in range(len(found))], dtype="U7")
+    state = detection_states(diagnostics, len(found))
     starts = np.searchsorted(np.sort(found["image_id"]), range(1, len(boxes.images) + 2))
     order = np.argsort(found["image_id"], kind="stable")
     truth_of = _rows_by_image(boxes.truth, len(boxes.images))
