@@ -7,7 +7,8 @@ import filecmp
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,8 @@ LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look 
 MOST_LISTED = 8  # ids in a message
 
 
-class RawBoxes(NamedTuple):
+@dataclass(frozen=True)
+class RawBoxes:
     """The M annotations of a file and its N images, unchecked.
 
     Attributes:
@@ -43,19 +45,34 @@ class RawBoxes(NamedTuple):
     heights: np.ndarray
     files: Sequence[str]
 
-    @property
+    @cached_property
     def xywh(self) -> np.ndarray:
         """(M, 4) x, y, width, height."""
         return to_sizes(self.xyxy)
 
-    @property
+    @cached_property
     def limits(self) -> np.ndarray:
         """(M, 2) width and height of each box's image."""
         return np.stack([self.widths, self.heights], axis=1)[self.image].reshape(-1, 2)
 
+    @cached_property
+    def are_finite(self) -> np.ndarray:
+        """(M,) bool, whether all four coordinates are finite numbers."""
+        return np.isfinite(self.xyxy).all(axis=1)
+
+    @cached_property
+    def exceed_their_image(self) -> np.ndarray:
+        """(M,) bool, whether a box exceeds its image by more than an annotator's hand does: by 2 pixels and 2 %."""
+        if not len(self.widths):
+            return np.zeros(len(self.xyxy), bool)
+        slack = 0.02 * self.limits + 2
+        with np.errstate(invalid="ignore"):
+            exceeding = ((self.xyxy[:, 2:] > self.limits + slack) | (self.xyxy[:, :2] < -slack)).any(axis=1)
+        return exceeding & (self.image >= 0) & self.are_finite
+
     def rows(self, mask: np.ndarray) -> "RawBoxes":
         """Only the boxes of a mask (M,)."""
-        return self._replace(xyxy=self.xyxy[mask], image=self.image[mask])
+        return self if mask.all() else replace(self, xyxy=self.xyxy[mask], image=self.image[mask])
 
     def example(self, number: int) -> str:
         """Describe box `number` and its image as in the file: "[x, y, width, height] in 'name' (w x h pixels)"."""
@@ -75,7 +92,7 @@ def box_findings(boxes: RawBoxes, image_ids: Sequence[int]) -> list[str]:
     known = boxes.image >= 0
     strays = "" if known.all() else _stray_annotations(known, image_ids)
     listed_boxes = boxes.rows(known)
-    usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & have_area(listed_boxes.xyxy)
+    usable = listed_boxes.are_finite & have_area(listed_boxes.xyxy)
     good = listed_boxes.rows(usable)
     order = in_other_order(good)  # explains boxes outside of their image as well
     if not order and not _outside(good).sum() > TOLERATED * len(usable):
@@ -94,7 +111,7 @@ def _stray_annotations(known: np.ndarray, image_ids: Sequence[int]) -> str:
 
 def unusable(boxes: RawBoxes, *, count_outside: bool) -> str | None:
     """Find boxes that cannot be learned from: no numbers, no area, or, with count_outside, outside of their image."""
-    numbers = np.isfinite(boxes.xyxy).all(axis=1)
+    numbers = boxes.are_finite
     area = numbers & have_area(boxes.xyxy)
     outside = area & _outside(boxes) if count_outside else np.zeros(len(area), bool)
     kinds = {"null or not numbers": ~numbers, "without area": numbers & ~area, "outside of their image": outside}
@@ -102,7 +119,7 @@ def unusable(boxes: RawBoxes, *, count_outside: bool) -> str | None:
     if not wrong.sum() > TOLERATED * len(wrong):
         return None
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
-    exceeding = exceed_their_image(boxes) & area & ~outside
+    exceeding = boxes.exceed_their_image & area & ~outside
     more = f"; {exceeding.sum()} more reach far beyond it" if outside.any() and _are_many(exceeding) else ""
     larger = ". Is y before x, or were they drawn on larger copies of the images?" if outside.mean() > 0.1 else ""
     return (
@@ -134,7 +151,7 @@ def in_other_units(boxes: RawBoxes) -> str | None:
 
 def in_other_order(boxes: RawBoxes) -> str | None:
     """Find boxes in another order than [x, y, width, height], in which fewer of them exceed their image."""
-    exceeding = exceed_their_image(boxes)
+    exceeding = boxes.exceed_their_image
     count, total = int(exceeding.sum()), len(exceeding)
     limits, values = boxes.limits, boxes.xywh
     first, second = values[:, :2], values[:, 2:]
@@ -147,6 +164,8 @@ def in_other_order(boxes: RawBoxes) -> str | None:
         "[y, x, height, width]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [1, 0]] + values[:, [3, 2]])),
     }
     for name, (share, least, read) in readings.items():
+        if count < max(least, share * total):
+            continue
         low, high = read()
         fit = ((low >= -1) & (high <= limits + 1) & (high > low)).all(axis=1)
         explained = int((exceeding & fit).sum())
@@ -161,7 +180,7 @@ def in_other_order(boxes: RawBoxes) -> str | None:
 
 def exceeding_boxes(boxes: RawBoxes) -> str | None:
     """Find many boxes that exceed their image, for whatever reason."""
-    exceeding = exceed_their_image(boxes)
+    exceeding = boxes.exceed_their_image
     if not _are_many(exceeding):
         return None
     return (
@@ -169,16 +188,6 @@ def exceeding_boxes(boxes: RawBoxes) -> str | None:
         f"{boxes.example(int(np.argmax(exceeding)))}: they are clipped to it; expected [x, y, width, height] in "
         "pixels: are some of them corners, middles, or y before x?"
     )
-
-
-def exceed_their_image(boxes: RawBoxes) -> np.ndarray:
-    """(M,) bool, whether a box exceeds its image by more than an annotator's hand does: by 2 pixels and 2 %."""
-    if not len(boxes.widths):
-        return np.zeros(len(boxes.xyxy), bool)
-    slack = 0.02 * boxes.limits + 2
-    with np.errstate(invalid="ignore"):
-        exceeding = ((boxes.xyxy[:, 2:] > boxes.limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
-    return exceeding & (boxes.image >= 0) & np.isfinite(boxes.xyxy).all(axis=1)
 
 
 def _are_many(exceeding: np.ndarray) -> bool:

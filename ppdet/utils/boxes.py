@@ -47,7 +47,8 @@ def to_sizes(boxes: np.ndarray) -> np.ndarray:
 
 def have_area(boxes: np.ndarray) -> np.ndarray:
     """Return (M,) booleans: whether each box of (M, 4) x1, y1, x2, y2 in pixels has area. Boxes with NaN have none."""
-    return (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(axis=1)
+    x1, y1, x2, y2 = boxes.T  # a loop over four numbers for each box is slower
+    return (x2 - x1 > SMALLEST_SIDE) & (y2 - y1 > SMALLEST_SIDE)
 
 
 def pairwise_overlap(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -121,7 +122,7 @@ def _with_sizes_of_files(boxes: data_checks.RawBoxes, files: Sequence[str]) -> d
 
     Wrong sizes are reported by Decode, and are not the boxes' fault. Of many such images, some are checked.
     """
-    suspects = np.unique(boxes.image[data_checks.exceed_their_image(boxes)])
+    suspects = np.unique(boxes.image[boxes.exceed_their_image])
     checked = suspects[:: max(1, -(-len(suspects) // MAX_FILES))]
     widths, heights = boxes.widths.copy(), boxes.heights.copy()
     for i in checked.tolist():
@@ -131,4 +132,4 @@ def _with_sizes_of_files(boxes: data_checks.RawBoxes, files: Sequence[str]) -> d
     if wrong.sum() > len(checked) / 2:  # then the sizes of the others are not reliable either
         others = np.setdiff1d(suspects, checked)
         widths[others] = heights[others] = int(MAX_SIDE)
-    return boxes._replace(widths=widths, heights=heights)
+    return replace(boxes, widths=widths, heights=heights) if wrong.any() else boxes

@@ -131,7 +131,7 @@ def _annotation_columns(rows: list[_Annotation]) -> AnnotationColumns:
         image_ids=_ids(list(values("image_id"))),
         category_ids=_ids(list(values("category_id"))),
         xywh=np.fromiter(sides, np.float64, 4 * count).reshape(count, 4),
-        area=np.fromiter((np.nan if area is None else area for area in values("area")), np.float64, count),
+        area=np.array(list(values("area")), np.float64),
         crowd=np.fromiter(values("iscrowd"), bool, count),
         ignore=np.fromiter(values("ignore"), bool, count),
     )
