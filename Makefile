@@ -75,7 +75,7 @@ DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/loading/te
   $(addprefix tests/modeling/,test_nms.py test_nms_on_gpu.py test_autocast.py test_folding.py cpu/test_selection.py)
 
 gpu-wheel: $(GPU_WHEEL)/.installed
-	$(GPU_WHEEL)/bin/python -m pytest tests/gpu_wheel $(DEVICE_TESTS)
+	$(GPU_WHEEL)/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/gpu_wheel $(DEVICE_TESTS)
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py
@@ -174,20 +174,21 @@ define install
 	  2.*) packages='.$(1) numpy<2 opencv-python-headless<4.12 setuptools' ;; \
 	  *) packages='.$(1)' ;; esac; \
 	  $(BIN)/pip install --disable-pip-version-check -q -e $$packages
-	@touch $@
+	@touch $(3) $@
 endef
 
+# The last argument: what is installed with them.
 $(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,,)
 
 $(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
-	$(call install,[dev],$(comma)dev)
+	$(call install,[dev],$(comma)dev,$(VENV)/.installed)
 
 $(VENV)/.installed-audit: pyproject.toml requirements.txt | $(BIN)/python
-	$(call install,[audit$(comma)dev],$(comma)audit$(comma)dev)
+	$(call install,[audit$(comma)dev],$(comma)audit$(comma)dev,$(VENV)/.installed $(VENV)/.installed-dev)
 
 $(VENV)/.installed-mutants: pyproject.toml requirements.txt | $(BIN)/python
-	$(call install,[dev$(comma)mutants],$(comma)dev$(comma)mutants)
+	$(call install,[dev$(comma)mutants],$(comma)dev$(comma)mutants,$(VENV)/.installed $(VENV)/.installed-dev)
 
 # PyTorch is never installed into the project's own environment. pip prefers the builds without CUDA of PyTorch's index.
 $(PEER)/.installed: Makefile
@@ -209,7 +210,7 @@ $(GPU_WHEEL)/.installed: Makefile requirements.txt
 	    else "make gpu-wheel: $(GPU_BUILD) is for Python 3.10 to 3.12 on Linux x86_64, this is %s" % here)'
 	@test -x $(GPU_WHEEL)/bin/python || $(PYTHON) -m venv $(GPU_WHEEL) || { rm -rf $(GPU_WHEEL); exit 1; }
 	@$(GPU_WHEEL)/bin/pip install --disable-pip-version-check -q --retries 1 '$(GPU_BUILD)' 'numpy<2' \
-	    'opencv-python-headless<4.12' setuptools 'pytest>=7.4' -r requirements.txt \
+	    'opencv-python-headless<4.12' setuptools 'pytest>=7.4' 'pytest-xdist>=3.5' -r requirements.txt \
 	  || { echo "make gpu-wheel: $(GPU_BUILD) could not be installed: is the package index within reach?" >&2; exit 1; }
 	@touch $@
 
