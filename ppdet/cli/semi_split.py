@@ -8,8 +8,7 @@ Without --unlabeled_dir, every image of --anno_path goes into one of two files. 
 The same file, percentage and seed give the same bytes on every machine. Percentages are rounded down to whole images.
 The images of a smaller percentage are among the images of a larger one with the same seed (not with --stratified).
 Images and annotations keep their order and all of their fields. The unlabeled file keeps its annotations, which
-training
-never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
+training never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
 
 With --unlabeled_dir FOLDER, all images of --anno_path stay labeled, and FOLDER-unlabeled.json lists the images in
 FOLDER and its subfolders, with their sizes. Images that --anno_path names, and images that cannot be read, are left

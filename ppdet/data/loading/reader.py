@@ -182,7 +182,7 @@ class BaseReader:
     @property
     def growing(self) -> dict[str, int]:
         """For each transform whose probability grows, by its class's name: the training step until which it does."""
-        return growing(self.sample_transforms)
+        return growing([*self.sample_transforms, *self.batch_transforms])
 
     @functools.cached_property
     def files(self) -> dict[int, str]:

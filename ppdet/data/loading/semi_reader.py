@@ -60,7 +60,7 @@ class ViewsReader(BaseReader):
 
     @property
     def growing(self) -> dict[str, int]:
-        return growing([*self.sample_transforms, *self.strong_aug, *self.weak_aug])
+        return {**super().growing, **growing([*self.strong_aug, *self.weak_aug])}
 
     def _make_sampler(self, **options: Any) -> EpochSampler | EndlessSampler:
         if self.batches_per_epoch is None:

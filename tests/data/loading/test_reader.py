@@ -12,6 +12,7 @@ from ppdet.data.loading import reader as readers
 from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.data.transforms import (
     Decode,
+    GridMask,
     Gt2FCOSTarget,
     NormalizeImage,
     PadBatch,
@@ -380,3 +381,9 @@ class Greedy:
 def test_too_little_memory_is_a_line(ten_images):
     with pytest.raises(DataError, match=r"not enough memory for a batch .*: lower worker_num or batch_size$"):
         list(train_reader(ten_images, sample_transforms=[Greedy()]))
+
+
+def test_a_probability_grows_in_batch_transforms_too(ten_images):
+    batches = [GridMask(prob=1.0, upper_iter=7), NormalizeImage(), Permute(), PadBatch(pad_to_stride=32)]
+    reader = train_reader(ten_images, sample_transforms=[Decode(), Resize(target_size=64)], batch_transforms=batches)
+    assert reader.growing == {"GridMask": 7} and len(list(reader)) == len(reader)
