@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import pickle
 import signal
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from patience import PATIENCE, wait_until
-from serving import ServerProcess
+from serving import ServerProcess, form
 
 from ppdet.core.extensions import imported
 from ppdet.deploy import Detector, serve
@@ -188,14 +189,27 @@ def test_replicas_answer_as_the_server_does(served, images, tmp_path):
     expected = [Detector(served, "paddle", threads=1).predict(image).above(0.45) for image in images]
     options = ["--ray", "--replicas", "2", "--backend", "paddle"]
     with ServerProcess(served, tmp_path / "log", *options, token="abc") as server:
+
+        def predict(image):
+            body, headers = form(image, threshold="0.45")
+            return server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer abc"})
+
+        def check_all():
+            for image, found in zip(images, expected):
+                status, content = predict(image)
+                assert status == 200, content
+                scores = [one["score"] for one in json.loads(content)["detections"]]
+                assert scores == pytest.approx(sorted(found.scores.tolist(), reverse=True), abs=1e-3)
+
         family = psutil.Process(server.process.pid).children(recursive=True)
+        replicas = [process for process in family if "ServeReplica" in " ".join(process.cmdline())]
+        assert len(replicas) == 2
         assert server.request("POST", "/predict")[0] == 401
-        for image, found in zip(images, expected):
-            answer = server.predict(image, threshold="0.45")
-            assert [one["score"] for one in answer["detections"]] == pytest.approx(
-                sorted(found.scores.tolist(), reverse=True), abs=1e-3
-            )
-        assert server.predict(images[0], threshold="0.45")["image"] == {"width": 101, "height": 77}
+        check_all()
+        assert json.loads(predict(images[0])[1])["image"] == {"width": 101, "height": 77}
+        replicas[0].kill()
+        wait_until(lambda: predict(images[0])[0] == 200)
+        check_all()
         assert server.terminate() == 0
     _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert alive == []
