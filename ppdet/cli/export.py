@@ -9,6 +9,7 @@ examples:
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --format onnx openvino
   {program} output/NAME --format openvino --precision int8      # quantized with 300 images of TrainDataset
+  {program} output/NAME --target tensorrt --precision int8      # also model_tensorrt_int8.onnx
   {program} output/NAME --thresholds report/thresholds.json     # what ppdet eval output/NAME --report report wrote
   {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
 then:
@@ -48,7 +49,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         choices=PRECISIONS,
         default="fp32",
         help="precision in which the exported model computes unless told otherwise; fp16 and int8 add model_fp16.* "
-        "and model_int8.* files (default: fp32)",
+        "and model_int8.* files, and int8 with --target model_tensorrt_int8.onnx (default: fp32)",
     )
     parser.add_argument(
         "--calibration",

@@ -18,7 +18,7 @@ from ppdet.deploy.backends import BACKENDS, NO_FILE, export_command, find_proble
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck, tolerance_of
-from ppdet.deploy.further_files import TENSORRT, copied_from, further_files, load_alone, run_further_file
+from ppdet.deploy.further_files import OF_TENSORRT, copied_from, further_files, load_alone, run_further_file
 from ppdet.deploy.precisions import OWN_FILES, PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils.errors import DeployError
@@ -137,7 +137,7 @@ def run_engines(export: Export, *, device: str = "cpu", threads: int | None = No
             else:
                 yield in_own_process(export.folder, name, options, file.name)
     for further in further_files(export.folder):
-        precision = "fp32" if further == TENSORRT else export.precision
+        precision = OF_TENSORRT.get(further, export.precision)
         work = {"folder": str(export.folder), "file": further, "precision": precision}
         try:
             yield Row(**call_in_child(further_row, work, seconds=LONGEST))
@@ -179,7 +179,7 @@ def run_engine(folder: Path, name: str, options: Options, file: str) -> Row:
 
 
 def run_further(folder: Path, file: str, precision: str) -> Row:
-    """Run model_tensorrt.onnx, or a model of Triton, in ONNX Runtime on the CPU, without measuring it."""
+    """Run a file for TensorRT, or a model of Triton, in ONNX Runtime on the CPU, without measuring it."""
     row = Row(ONNXRuntime.name, precision, "loads", file)
     if not is_installed(ONNXRuntime.package):
         return replace(row, outcome="unavailable", why=f"it is not installed: pip install {ONNXRuntime.distribution}")
@@ -286,8 +286,9 @@ def files_to_write(folder: Path, rows: Sequence[Row]) -> list[str]:
 def files_without_engine(folder: Path) -> list[str]:
     """Return a line for each graph in the folder that is not run where it will be used."""
     lines = []
-    if (folder / TENSORRT).is_file():
-        lines.append(f"not run in TensorRT: {TENSORRT}; the table says what ONNX Runtime makes of it")
+    for file in OF_TENSORRT:
+        if (folder / file).is_file():
+            lines.append(f"not run in TensorRT: {file}; the table says what ONNX Runtime makes of it")
     for path in sorted(folder.glob("triton/*/*/model.onnx")):
         same = copied_from(folder, path)
         of = f"the same file as {same}" if same else "no copy of an ONNX file of this folder: export it again"

@@ -33,6 +33,25 @@ def rows_of_fixed_count(outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.n
     return np.concatenate(parts), counts
 
 
+def open_fixed(model: str | bytes) -> "onnxruntime.InferenceSession":
+    """Load a graph of fixed sizes in ONNX Runtime on the CPU, which raises its own classes where it cannot.
+
+    Where the graph says so, numbers are rounded to 8 bits. Convolutions then compute with the rounded numbers in
+    float32, whose sums are as good as those of integers in TensorRT. ONNX Runtime's own kernels for 8 bits would
+    overflow on processors without VNNI.
+
+    Args:
+        model: the path of an ONNX file, or its content.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # NMS would take a third more memory in the default order.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def run_in_batches(
     session: "onnxruntime.InferenceSession", arrays: Mapping[str, np.ndarray], batch_size: int, names: Sequence[str]
 ) -> list[np.ndarray]:

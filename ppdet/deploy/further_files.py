@@ -10,14 +10,15 @@ from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count, run_in_batches
+from ppdet.deploy.fixed_count import OUTPUTS, open_fixed, rows_of_fixed_count, run_in_batches
 
-TENSORRT = "model_tensorrt.onnx"
+TENSORRT, TENSORRT_INT8 = "model_tensorrt.onnx", "model_tensorrt_int8.onnx"
+OF_TENSORRT = {TENSORRT: "fp32", TENSORRT_INT8: "int8"}  # and their precisions
 
 
 def further_files(folder: Path) -> list[str]:
-    """Return model_tensorrt.onnx, and those of Triton's models that are no copies of a file of the folder."""
-    found = [TENSORRT] if (folder / TENSORRT).is_file() else []
+    """Return TensorRT's files, and those of Triton's models that are no copies of a file of the folder."""
+    found = [file for file in OF_TENSORRT if (folder / file).is_file()]
     for path in sorted(folder.glob("triton/*/*/model.onnx")):
         if not copied_from(folder, path):
             found.append(path.relative_to(folder).as_posix())
@@ -34,7 +35,7 @@ def run_further_file(
 ) -> tuple[SelfCheck, list[np.ndarray]] | None:
     """Run a file on the images of the self-check.
 
-    model_tensorrt.onnx has a fixed size, to which the images are padded or cut. What is expected of it is what the
+    TensorRT's files have a fixed size, to which the images are padded or cut. What is expected of them is what the
     first engine that runs the folder detects in these images, since the self-check has the detections of others.
 
     Returns:
@@ -44,11 +45,9 @@ def run_further_file(
     Raises:
         Exception: of the engines' own classes, if they cannot load or run a file.
     """
-    if file != TENSORRT:
+    if file not in OF_TENSORRT:
         return check, ONNXRuntime((folder / file).parent, options)(check.arrays)
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
+    session = open_fixed(str(folder / file))
     batch_size, _, *size = next(value.shape for value in session.get_inputs() if value.name == "image")
     arrays = of_size(check.arrays, (size[0], size[1]))
     kind = next((kind for kind in BACKENDS.values() if not find_problem(kind, folder, options)), None)

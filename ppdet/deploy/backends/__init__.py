@@ -66,6 +66,7 @@ def export_command(folder: Path, formats: Iterable[str], precision: str) -> str:
     all_formats = {*formats, *(name for name, pattern in there.items() if any(folder.glob(pattern)))}
     words = ["ppdet export RUN --format", *sorted(all_formats)]
     there_already = [name for name in OWN_FILES if any(folder.glob(f"{graph_name(name)}.*"))]
+    there_already += ["int8"] if (folder / "model_tensorrt_int8.onnx").is_file() else []
     own = precision if precision in OWN_FILES else next(iter(there_already), None)
     words += [f"--precision {own}"] if own else []
     words += ["--target tensorrt"] if (folder / "model_tensorrt.onnx").is_file() else []

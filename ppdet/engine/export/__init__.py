@@ -6,6 +6,8 @@ infer_cfg     infer_cfg.yml: how an engine's user has to prepare images, and wha
 metadata      what ONNX and OpenVINO files say about themselves
 refusals      what an export refuses before weights are loaded
 onnx          from Paddle's graph to ONNX and OpenVINO
+int8          files in int8, each made and measured in a module of its own: int8_onnx, int8_openvino, int8_tensorrt
+tensorrt_onnx a graph of fixed sizes for TensorRT
 triton        a model repository for Triton, made of the ONNX file
 check         runs every written file in its engine and compares it with the trained model
 """

@@ -1,5 +1,6 @@
 """The AP of exported graphs on the validation images, by which graphs in int8 are judged."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from ppdet.deploy.compare import Engine, require_detections
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.engine.export.check import Arrays
-from ppdet.engine.export.prepared_images import PreparedImages, evenly_spread
+from ppdet.engine.export.prepared_images import FixedBatches, PreparedImages, evenly_spread
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger, is_watched
@@ -66,23 +67,36 @@ class ValidationSet:
         if self._before is None:
             self._before = 100 * self.average_precision(engine(folder, Options()), "AP in float32")
         after = 100 * self.average_precision(engine(folder, Options(precision="int8")), "AP in int8")
-        images = len(self.images)
-        logger.info(
-            "%s: AP %.1f in float32, %.1f in int8 (%d images)%s", engine.name, self._before, after, images, note
-        )
-        return self._before - after
+        return self.logged_loss(engine.name, self._before, after, note)
 
-    def average_precision(self, engine: Engine, title: str, places: Iterable[int] | None = None) -> float:
+    def logged_loss(self, name: str, before: float, after: float, note: str) -> float:
+        """Log two AP, in percent, and return their difference.
+
+        Args:
+            name: of the engine or file. note: what else the log's line says.
+        """
+        logger.info("%s: AP %.1f in float32, %.1f in int8 (%d images)%s", name, before, after, len(self.images), note)
+        return before - after
+
+    def average_precision(
+        self, engine: Engine, title: str, places: Iterable[int] | None = None, batches: FixedBatches | None = None
+    ) -> float:
         """Run a graph on the images at `places`, or on all; return COCO's AP, from 0 to 1.
 
         Args:
             title: of the progress bar.
+            batches: all images as a graph of fixed sizes takes them.
         """
         chosen = list(range(len(self.images)) if places is None else places)
+        inputs = (self.images[place] for place in chosen) if batches is None else iter(batches)
+        total, unit = (len(chosen), "image") if batches is None else (len(batches), "batch")
+        ids = iter([self._ids[place] for place in chosen])
         self._metric.reset()
-        for place in tqdm(chosen, desc=title, unit="image", leave=False, disable=not is_watched()):
-            rows, counts = require_detections(engine(self.images[place]))
-            self._metric.update(rows, counts.tolist(), [self._ids[place]])
+        for arrays in tqdm(inputs, desc=title, total=total, unit=unit, leave=False, disable=not is_watched()):
+            rows, counts = require_detections(engine(arrays))
+            shown = list(itertools.islice(ids, len(counts)))  # the last batch may be filled up
+            found = counts[: len(shown)].tolist()
+            self._metric.update(rows[: sum(found)], found, shown)
         return max(0.0, self._metric.compute()["AP"])  # some of the images may have no boxes
 
 

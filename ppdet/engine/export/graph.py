@@ -59,6 +59,7 @@ from ppdet.utils.logger import get_logger
 logger = get_logger(__name__)
 FILES = (
     *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_int8.onnx", "model_tensorrt.onnx"),
+    "model_tensorrt_int8.onnx",
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin", "model_int8.xml", "model_int8.bin"),
     "selfcheck.npz",
 )
@@ -95,7 +96,7 @@ def export_model(
             (a model repository for Triton, see `write_repository`, and "onnx").
         precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
             have; "fp16" or "int8", which write further files for ONNX Runtime and OpenVINO, model_fp16.* or
-            model_int8.*.
+            model_int8.*, and with `target` "int8" also model_tensorrt_int8.onnx.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
         thresholds: file with the score threshold of each class (see `read_thresholds`), which goes into infer_cfg.yml.
@@ -122,12 +123,14 @@ def export_model(
         output = "maps"
     for_triton, formats = "triton" in formats, with_onnx(formats)
     check_target(target, batch_size, output, formats, precision)
-    check_formats(formats, precision, output)
+    check_formats(formats, precision, output, target)
     check_quantization(precision, calibration, max_drop)
     outside = [t for t in transforms if t is not fused]
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
     shown = calibration_paths(cfg, calibration) if precision == "int8" else []
+    if not formats and precision == "int8":  # no file for a `Detector` is in int8
+        precision = "fp32"
 
     def check(network: nn.Layer) -> None:
         stride, origin = stride_of(network, transforms), origin_of_size(cfg)
@@ -171,8 +174,10 @@ def export_model(
         facts = metadata_of(settings, model)
         add_formats(detector, inputs, files, formats, precision, facts)
         if output == "detections":
-            if precision == "int8":
-                add_int8(cfg, preprocess, files, formats, model.trained_classes, shown, max_drop)
+            quantized = None
+            if shown:
+                quantized = calibration_of(cfg, preprocess, model.trained_classes, shown, max_drop)
+                write_int8(files, formats, quantized)
             for backend, kind in engines(formats, precision):
                 verify(files, backend, kind, self_check)
             if locations is not None:
@@ -180,7 +185,8 @@ def export_model(
                 verify_locations(detector, inputs, formats, whole, self_check, locations)
             if target == "tensorrt":
                 save = functools.partial(save_graph, detector, inputs)
-                add_tensorrt(detector, save, files, self_check, preprocess.sizes()[2], batch_size, facts)
+                largest = preprocess.sizes()[2]
+                add_tensorrt(detector, save, files, self_check, largest, batch_size, facts, quantized)
             self_check.write(files)
         else:
             for backend, _ in engines(formats, precision):
@@ -227,16 +233,10 @@ def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]
             yield backend, precision
 
 
-def add_int8(
-    cfg: Config,
-    preprocess: Preprocess,
-    target: Path,
-    formats: Sequence[str],
-    classes: Classes | None,
-    shown: Sequence[str],
-    max_drop: float,
-) -> None:
-    """Write the detector in int8 for each format to the folder `target`.
+def calibration_of(
+    cfg: Config, preprocess: Preprocess, classes: Classes | None, shown: Sequence[str], max_drop: float
+) -> Calibration:
+    """Return the images with which a graph is quantized to int8, and those on which its AP is measured.
 
     Args:
         classes: the model's, if they are known.
@@ -247,7 +247,7 @@ def add_int8(
     except (ConfigError, DataError) as error:
         logger.warning("the AP of int8 is not measured, because EvalDataset cannot be read: %s", error)
         validation = None
-    write_int8(target, formats, Calibration(PreparedImages(shown, preprocess, "--calibration"), validation, max_drop))
+    return Calibration(PreparedImages(shown, preprocess, "--calibration"), validation, max_drop)
 
 
 def verify_locations(

@@ -4,7 +4,8 @@ The network is quantized up to the head's last convolutions. These, decoding and
 distances have a wide range.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ppdet.core.config import Config
@@ -49,9 +50,16 @@ def write_int8(folder: Path, formats: Sequence[str], calibration: Calibration) -
         ExportError: more AP is lost than allowed, whatever stays in float32, or a quantizer fails.
     """
     for name in formats:
-        try:
+        with quantizing(f"--format {name}"):
             (write_onnx if name == "onnx" else write_openvino)(folder, calibration)
-        except (UserError, OSError):
-            raise
-        except Exception as error:  # NNCF, OpenVINO and ONNX Runtime have classes of their own
-            raise ExportError(f"--format {name}: the graph cannot be quantized to int8: {last_line(error)}") from error
+
+
+@contextlib.contextmanager
+def quantizing(argument: str) -> Iterator[None]:
+    """Let errors of quantizers be one line that begins with an argument of the export."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # NNCF, OpenVINO and ONNX Runtime have classes of their own
+        raise ExportError(f"{argument}: the graph cannot be quantized to int8: {last_line(error)}") from error

@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -14,47 +14,100 @@ from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import Arrays, ExportError
 from ppdet.engine.export.onnx_graph import CONVOLUTIONS, network_of, save_valid
+from ppdet.engine.export.prepared_images import FixedBatches
 from ppdet.utils.logger import is_watched
 
 if TYPE_CHECKING:
     import onnx
 
-COMPARED = 8  # batches of the calibration in which the nodes' errors are measured
+COMPARED = 8  # images of the calibration in which the nodes' errors are measured
+
+
+class Scheme(NamedTuple):
+    """How an engine takes quantized convolutions. Their weights always have a scale for each output channel.
+
+    Attributes:
+        activations: "QUInt8", from 0 to 255 with a zero point, or "QInt8", from -128 to 127.
+        reduce_range: weights have 7 bits instead of 8.
+        options: `extra_options` of ONNX Runtime's quantizer.
+    """
+
+    activations: str
+    reduce_range: bool
+    options: Mapping[str, Any]
+
+
+# Processors without VNNI add two products of 8 bits in 16 bits, which would overflow.
+FOR_ONNX_RUNTIME = Scheme("QUInt8", reduce_range=True, options={})
 
 
 def write_onnx(folder: Path, calibration: Calibration) -> None:
-    """Write model_int8.onnx beside model.onnx. Parameters and errors are those of `int8.write_int8`.
-
-    If it loses too much AP, the nodes whose outputs differ most from those in float32 stay in float32: first one, then
-    two, four, and so on.
-    """
+    """Write model_int8.onnx beside model.onnx. Parameters and errors are those of `int8.write_int8`."""
     source, target = folder / "model.onnx", folder / "model_int8.onnx"
-    quantize(source, target, calibration.batches)
-    validation = calibration.validation
+    batches, validation = calibration.batches, calibration.validation
+
+    def write(kept: Sequence[str] = ()) -> None:
+        quantize(source, target, batches, kept)
+
     if validation is None:
-        return
-    lost = validation.loss_in_int8(folder, ONNXRuntime)
-    worst = nodes_by_error(source, target, calibration.batches[:COMPARED]) if lost > calibration.max_drop else []
+        return write()
+    keep_worst(
+        write,
+        loss=lambda note: validation.loss_in_int8(folder, ONNXRuntime, note),
+        rank=lambda: nodes_by_error(source, target, batches[:COMPARED]),
+        max_drop=calibration.max_drop,
+        engine="ONNX Runtime",
+    )
+
+
+def keep_worst(
+    write: Callable[[Sequence[str]], None],
+    *,
+    loss: Callable[[str], float],
+    rank: Callable[[], list[str]],
+    max_drop: float,
+    engine: str,
+) -> None:
+    """Write a graph in int8. If it loses too much AP, write it again with the worst nodes in float32.
+
+    First one node stays in float32, then two, four, and so on.
+
+    Args:
+        write: writes the graph; the nodes of these names stay in float32.
+        loss: how much AP the written graph loses, in percent; it logs this with a note.
+        rank: names of all nodes in int8, from the one whose output differs most from that in float32 on.
+        engine: what the error says.
+
+    Raises:
+        ExportError: more than `max_drop` is lost even with all nodes in float32.
+    """
+    write(())
+    lost = loss("")
+    worst = rank() if lost > max_drop else []
     kept = 0
-    while lost > calibration.max_drop:
+    while lost > max_drop:
         if kept >= len(worst):
-            raise ExportError(f"int8 costs {lost:.1f} AP in ONNX Runtime: allow more with --max_drop")
+            raise ExportError(f"int8 costs {lost:.1f} AP in {engine}: allow more with --max_drop")
         kept = max(1, 2 * kept)
-        quantize(source, target, calibration.batches, worst[:kept])
-        note = f"; {len(worst[:kept])} of {len(worst)} nodes stay in float32"
-        lost = validation.loss_in_int8(folder, ONNXRuntime, note)
+        write(worst[:kept])
+        lost = loss(f"; {len(worst[:kept])} of {len(worst)} nodes stay in float32")
 
 
-def quantize(source: Path, target: Path, batches: Sequence[Arrays], kept: Collection[str] = ()) -> None:
+def quantize(
+    source: Path,
+    target: Path,
+    batches: Sequence[Arrays] | FixedBatches,
+    kept: Collection[str] = (),
+    scheme: Scheme = FOR_ONNX_RUNTIME,
+) -> None:
     """Write the graph of an ONNX file with convolutions in int8 (QDQ).
 
-    Sums and pooling are not quantized: on blood cells that lost 0.3 AP more, and was not faster. Weights have a scale
-    for each output channel, and 7 bits: processors without VNNI add two products of 8 bits in 16 bits, which would
-    overflow.
+    Sums and pooling are not quantized: on blood cells that lost 0.3 AP more, and was not faster.
 
     Args:
         batches: a graph's inputs, which show the ranges of activations.
         kept: names of nodes that stay in float32, besides the head's last convolutions and all that follows.
+        scheme: what the engine takes that will run the graph.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -72,10 +125,11 @@ def quantize(source: Path, target: Path, batches: Sequence[Arrays], kept: Collec
             quant_format=QuantFormat.QDQ,
             nodes_to_quantize=nodes,
             per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
+            reduce_range=scheme.reduce_range,
+            activation_type=QuantType.from_string(scheme.activations),
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            extra_options=dict(scheme.options),
         )
     quantized = onnx.load(str(target))  # the quantizer writes that the file is its own
     quantized.producer_name, quantized.producer_version = model.producer_name, model.producer_version
@@ -108,7 +162,7 @@ def inner_convolutions(nodes: "Sequence[onnx.NodeProto]") -> list[str]:
     return inner[::-1]
 
 
-def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays]) -> list[str]:
+def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays] | FixedBatches) -> list[str]:
     """Names of the quantized nodes, from the one whose output differs most from that in float32 on.
 
     What counts is the ratio of signal to noise over all batches, of which one is in memory at a time.
@@ -120,11 +174,11 @@ def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays]) -> lis
 
     whole, small = onnx.load(str(source)), onnx.load(str(target))
     names = set(inner_convolutions(whole.graph.node))
-    # A quantized output passes through two nodes, of which the second gives floats again.
+    # An output that is quantized passes through two nodes, of which the second gives floats again.
     rounded = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "QuantizeLinear"}
     floats = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "DequantizeLinear"}
     made = {node.name: node.output[0] for node in whole.graph.node if node.name in names}
-    seen = {name: floats[rounded[output]] for name, output in made.items() if output in rounded}
+    seen = {name: floats[rounded[output]] if output in rounded else output for name, output in made.items()}
     inputs = [value.name for value in whole.graph.input]
     run_float, run_int8 = _runner(whole, [made[name] for name in seen]), _runner(small, list(seen.values()))
     signal, noise = np.zeros(len(seen)), np.zeros(len(seen))
@@ -155,9 +209,9 @@ class _Batches:
         title: of a progress bar.
     """
 
-    def __init__(self, batches: Sequence[Arrays], names: Sequence[str], title: str) -> None:
+    def __init__(self, batches: Sequence[Arrays] | FixedBatches, names: Sequence[str], title: str) -> None:
         inputs = ({name: batch[name] for name in names} for batch in batches)
-        bar = tqdm(inputs, desc=title, total=len(batches), unit="image", leave=False, disable=not is_watched())
+        bar = tqdm(inputs, desc=title, total=len(batches), unit="batch", leave=False, disable=not is_watched())
         self._batches = iter(bar)
 
     def get_next(self) -> Arrays | None:

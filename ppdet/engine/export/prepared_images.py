@@ -1,11 +1,12 @@
 """Images as an exported graph takes them, of which only one is in memory at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
 
 from ppdet.data.transforms.decode import read_image
+from ppdet.deploy.further_files import of_size
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.check import Arrays
 from ppdet.utils.errors import DataError, ImageError
@@ -66,3 +67,25 @@ class PreparedImages(Sequence[Arrays]):
 
     def _inputs(self, path: str) -> Arrays:
         return self._preprocess.join([self._preprocess.prepare(read_image(path))])
+
+
+class FixedBatches:
+    """Inputs of a graph of fixed sizes, of which only one batch is in memory at a time.
+
+    Args:
+        images: inputs of one image each.
+        size: height and width to which the images are padded or cut.
+        batch_size: images in a batch; the last batch is filled up with its last image.
+    """
+
+    def __init__(self, images: Sequence[Arrays], size: tuple[int, int], batch_size: int) -> None:
+        self._images, self._size, self._batch_size = images, size, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        for start in range(0, len(self._images), self._batch_size):
+            places = np.minimum(np.arange(start, start + self._batch_size), len(self._images) - 1)
+            batch = [of_size(self._images[place], self._size) for place in places.tolist()]
+            yield {name: np.concatenate([inputs[name] for inputs in batch]) for name in batch[0]}

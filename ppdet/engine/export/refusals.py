@@ -90,7 +90,7 @@ def check_network(model: nn.Layer, formats: Sequence[str]) -> None:
         )
 
 
-def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
+def check_formats(formats: Sequence[str], precision: str, output: str, target: str | None = None) -> None:
     """Raise ConfigError for unknown formats and precisions, and for those that cannot be combined."""
     for name in formats:
         if name not in ENGINES or name == "paddle":
@@ -99,8 +99,10 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
         raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
     if precision != "fp32" and output != "detections":
         raise ConfigError(f"--precision {precision}: set export.post_process and export.nms true, benchmark false")
-    if precision == "int8" and not formats:
-        raise ConfigError("--precision int8 needs --format onnx or openvino: Paddle Inference has no int8 here")
+    if precision == "int8" and not formats and target is None:
+        raise ConfigError(
+            "--precision int8 needs --format onnx or openvino, or --target tensorrt: Paddle Inference has no int8 here"
+        )
     if precision == "int8" and "openvino" in formats:
         require_package(ConfigError, "nncf")
     if precision == "fp16" and not formats:

@@ -1,5 +1,6 @@
 """Writing model_tensorrt.onnx: a graph of fixed shapes, with the outputs of TensorRT's EfficientNMS."""
 
+import functools
 import json
 import re
 import tempfile
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ppdet
-from ppdet.deploy.backends.base import last_line
 from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
-from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count, run_in_batches
+from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS
 from ppdet.deploy.further_files import TENSORRT as FILE
-from ppdet.deploy.further_files import of_size
+from ppdet.deploy.further_files import TENSORRT_INT8, of_size
 from ppdet.deploy.preprocess import Preprocess
+from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
 from ppdet.engine.export.infer_cfg import describe_transforms
+from ppdet.engine.export.int8 import quantizing
+from ppdet.engine.export.int8_tensorrt import write_tensorrt_int8
 from ppdet.engine.export.onnx import epsilon_of, graph_in, rename_outputs, to_onnx
 from ppdet.engine.export.onnx_graph import network_of, save_valid
 from ppdet.engine.export.refusals import IMAGE_SHAPE
-from ppdet.engine.export.tensorrt_parser import LARGEST_K, LARGEST_VOLUME, require_importable
+from ppdet.engine.export.tensorrt_parser import LARGEST_K, LARGEST_VOLUME, QUANTIZERS, require_importable
+from ppdet.engine.export.tensorrt_run import fixed_runner, rows_from
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError, DeployError, config_error
@@ -106,6 +110,7 @@ def add_tensorrt(
     size: tuple[int, int],
     batch_size: int,
     metadata: Mapping[str, str],
+    calibration: Calibration | None = None,
 ) -> None:
     """Write model_tensorrt.onnx to a folder, and compare its detections with the trained model's.
 
@@ -117,24 +122,32 @@ def add_tensorrt(
         check: has the images, which are padded or cut to `size`.
         size: height and width of the images.
         metadata: what other files of the export say about themselves.
+        calibration: also write model_tensorrt_int8.onnx.
 
     Raises:
-        ConfigError, ExportError: the network cannot be converted, or the graph detects something else.
+        ConfigError, ExportError: the network cannot be converted or quantized, or the graph detects something else.
     """
     logger.info("%s takes batches of %d images of %dx%d, in float32", FILE, batch_size, *size)
     arrays = of_size(check.arrays, size)
     detector.output = "detections"
     expected = SelfCheck.of(arrays, *expected_outputs(detector, arrays, list(arrays)), floor=check.floor, top=check.top)
     network = fixed_network(detector, "candidates", save, size, batch_size)
-    write_tensorrt(network, folder / FILE, detector.model.nms, fixed_metadata(metadata, size, batch_size))
-    results = [run_checked(lambda: expected.verify(rows_from(folder / FILE, batch_size), "fp32"))]
+    nms, facts = detector.model.nms, fixed_metadata(metadata, size, batch_size)
+    write_tensorrt(network, folder / FILE, nms, facts)
+    files = [(FILE, run_checked(lambda: expected.verify(rows_from(folder / FILE, batch_size), "fp32")))]
+    if calibration is not None:
+        append = functools.partial(write_tensorrt, nms=nms, metadata=facts)
+        with quantizing("--target tensorrt"):
+            write_tensorrt_int8(network, append, folder, calibration, size, batch_size)
+        run = rows_from(folder / TENSORRT_INT8, batch_size)
+        files.append((TENSORRT_INT8, run_checked(lambda: expected.verify(run, "int8"), TENSORRT_INT8)))
     if not expected.comparable("fp32"):
         detector.output = "locations"
         locations = expected_outputs(detector, arrays, list(arrays))
         network = fixed_network(detector, "locations", save, size, batch_size)
-        results.append(run_checked(lambda: compare_locations(network, arrays, locations, batch_size)))
-    for result in results:
-        logger.info("%s, for TensorRT, was checked in onnxruntime, not in TensorRT: %s", FILE, result)
+        files.append((FILE, run_checked(lambda: compare_locations(network, arrays, locations, batch_size))))
+    for file, result in files:
+        logger.info("%s, for TensorRT, was checked in onnxruntime, not in TensorRT: %s", file, result)
 
 
 def fixed_metadata(metadata: Mapping[str, str], size: tuple[int, int], batch_size: int) -> dict[str, str]:
@@ -197,10 +210,11 @@ def write_tensorrt(network: "onnx.ModelProto", path: Path, nms: MultiClassNMS, m
 def name_float32_layers(graph: "onnx.GraphProto") -> None:
     """Give the nodes before the first and after the last convolution names that begin with `FLOAT32`.
 
-    TensorRT names its layers by them, so that a pattern can keep normalization, decoding and NMS in float32.
+    TensorRT names its layers by them, so that a pattern can keep normalization, decoding and NMS in float32. Nodes that
+    convert to int8 and back are no such layers.
     """
     network = {name for node in network_of(graph.node) for name in node.output}
-    nodes = [node for node in graph.node if network.isdisjoint(node.output)]
+    nodes = [node for node in graph.node if network.isdisjoint(node.output) and node.op_type not in QUANTIZERS]
     bodies = [attribute.g for node in nodes for attribute in node.attribute if attribute.HasField("g")]
     for node in (*nodes, *(node for body in bodies for node in body.node)):
         node.name = FLOAT32 + node.output[0]
@@ -234,17 +248,12 @@ def fixed_nms(nms: MultiClassNMS, shape: Sequence[int], opset: int) -> "onnx.Mod
     return parser.parse_model(text)
 
 
-def run_checked(compare: Callable[[], Comparison]) -> Comparison:
+def run_checked(compare: Callable[[], Comparison], file: str = FILE) -> Comparison:
     """Return the result of a comparison with the trained model; raise ExportError where they differ."""
     try:
         return compare()
     except DeployError as error:
-        raise ExportError(f"{FILE} is wrong in onnxruntime: {error}") from None
-
-
-def rows_from(path: Path, batch_size: int) -> Callable[[Arrays], list[np.ndarray]]:
-    """Return a function that runs model_tensorrt.onnx on any number of images, see `rows_of_fixed_count`."""
-    return lambda arrays: [*rows_of_fixed_count(run_fixed(str(path), arrays, batch_size, OUTPUTS))]
+        raise ExportError(f"{file} is wrong in onnxruntime: {error}") from None
 
 
 def compare_locations(
@@ -256,30 +265,6 @@ def compare_locations(
         DeployError: they differ.
     """
     names = [value.name for value in network.graph.output]
-    found = run_fixed(network.SerializeToString(), arrays, batch_size, names)
+    found = fixed_runner(network.SerializeToString(), batch_size, names)(arrays)
     tolerance = tolerance_of("fp32")
     return compare_candidates(expected, found, tolerance).require_within(tolerance)
-
-
-def run_fixed(model: str | bytes, arrays: Arrays, batch_size: int, names: Sequence[str]) -> list[np.ndarray]:
-    """Run a graph on any number of images, see `run_in_batches`, and return these outputs.
-
-    Args:
-        model: the path of an ONNX file, or its content.
-
-    Raises:
-        ExportError: ONNX Runtime cannot run the graph.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # NMS would take a third more memory in the default order.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return run_in_batches(session, arrays, batch_size, names)
-    except Exception as error:  # ONNX Runtime has classes of its own
-        raise ExportError(
-            f"{FILE}: cannot run in onnxruntime: install another version of onnxruntime, lower --batch_size if "
-            f"memory is short, or leave out --target tensorrt ({last_line(error)})"
-        ) from None

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ppdet.engine.export.check import ExportError
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 # (version 10.1), by the types of data: floating point; also integers; also Booleans; Booleans only. Left out are
 # operators that exports do not have, and NonZero and NonMaxSuppression, whose outputs have no fixed shape.
 FLOAT, INTEGER, BOOLEAN = {"FLOAT", "FLOAT16", "BFLOAT16"}, {"INT32", "INT64"}, {"BOOL"}
+QUANTIZED = {"INT8"}  # which only these two take or give
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 OPERATORS = {
     name: types
     for names, types in (
@@ -32,6 +36,8 @@ OPERATORS = {
         ("Cast Concat ConstantOfShape Expand Flatten Gather GatherElements GatherND", FLOAT | INTEGER | BOOLEAN),
         ("Identity Loop Reshape Shape Slice Split Squeeze Tile Transpose Unsqueeze Where", FLOAT | INTEGER | BOOLEAN),
         ("And Not Or Xor", BOOLEAN),
+        ("QuantizeLinear", FLOAT),
+        ("DequantizeLinear", QUANTIZED),
     )
     for name in names.split()
 }
@@ -97,7 +103,7 @@ def problems(
         elif math.prod(dim.dim_value for dim in tensor.shape.dim) > LARGEST_VOLUME:
             yield f"{value.name} has more than {LARGEST_VOLUME:,} values: take a smaller batch or image"
     for name, kind in types.items():
-        if name not in outside and kind not in FLOAT | INTEGER | BOOLEAN:
+        if name not in outside and kind not in FLOAT | INTEGER | BOOLEAN | QUANTIZED:
             yield f"{name} is {kind}"
     for node in graph.node:
         if node.op_type not in OPERATORS or node.domain:
@@ -114,6 +120,8 @@ def problems(
         elif node.op_type == "TopK" and numpy_helper.to_array(constants[node.input[1]]).item() > LARGEST_K:
             yield f"TopK of more than {LARGEST_K}"
         yield from attribute_problems(node)
+        if node.op_type in QUANTIZERS:
+            yield from quantization_problems(node, constants)
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from problems(attribute.g, types, constants)
@@ -130,3 +138,27 @@ def attribute_problems(node: "onnx.NodeProto") -> Iterator[str]:
         unequal = node.op_type == "DeformConv" and attribute.name == "pads" and value[: len(value) // 2] * 2 != value
         if unequal or (allowed is not None and not allowed.issuperset(values)):
             yield f"{node.op_type} with {attribute.name} {value}"
+
+
+def quantization_problems(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]") -> Iterator[str]:
+    """Yield what a QuantizeLinear or DequantizeLinear has that TensorRT does not import.
+
+    Scales are positive, one for a tensor, or one for each output channel of weights. Zero points are as many zeros.
+    These are conditions of `QuantDequantLinearHelper` in the parser's onnxOpImporters.cpp.
+    """
+    from onnx import helper, numpy_helper
+
+    data, scale_name, zero_name = (*node.input, "")[:3]
+    if scale_name not in constants or (zero_name and zero_name not in constants):
+        yield f"{node.op_type} with a computed scale or zero point"
+        return
+    scale = numpy_helper.to_array(constants[scale_name])
+    zero = numpy_helper.to_array(constants[zero_name]) if zero_name else np.zeros(scale.shape)
+    shape = constants[data].dims if data in constants else ()
+    axis = next((helper.get_attribute_value(item) for item in node.attribute if item.name == "axis"), len(shape))
+    if zero.any() or zero.size != scale.size:
+        yield f"{node.op_type} with a zero point other than 0"
+    if not (scale > 0).all():
+        yield f"{node.op_type} with a scale that is not positive"
+    if scale.size != 1 and not (0 <= axis < len(shape) and shape[axis] == scale.size):
+        yield f"{node.op_type} with {scale.size} scales for {data}"

@@ -15,14 +15,16 @@ from onnx import helper, numpy_helper
 from ppdet.core.workspace import merge_config
 from ppdet.data.classes import Classes
 from ppdet.deploy import Detector
+from ppdet.deploy.backends.base import Options
+from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.engine.export.accuracy import Calibration, ValidationSet
 from ppdet.engine.export.check import ExportError
-from ppdet.engine.export.graph import add_int8, export_model
+from ppdet.engine.export.graph import calibration_of, export_model
 from ppdet.engine.export.int8 import calibration_paths, write_int8
 from ppdet.engine.export.int8_onnx import inner_convolutions, nodes_by_error, write_onnx
 from ppdet.engine.export.int8_openvino import last_nodes, write_openvino
-from ppdet.engine.export.prepared_images import PreparedImages
+from ppdet.engine.export.prepared_images import FixedBatches, PreparedImages
 from ppdet.engine.predictor import Predictor
 from ppdet.utils.errors import ConfigError, DataError, DeployError, ImageError
 
@@ -150,7 +152,7 @@ def test_without_boxes_to_measure_ap_the_files_are_written_and_it_is_said(prepro
     (folder / "model_int8.onnx").unlink()
     cfg = merge_config(learned, {"EvalDataset": {"anno_path": "absent.json"}})
     paths = calibration_paths(learned, 1)
-    add_int8(cfg, preprocess, folder, ["onnx"], None, paths, 0.0)
+    write_int8(folder, ["onnx"], calibration_of(cfg, preprocess, None, paths, 0.0))
     assert "the AP of int8 is not measured, because EvalDataset cannot be read: " in log.text
     assert (folder / "model_int8.onnx").is_file()
 
@@ -215,6 +217,17 @@ def test_nodes_are_sorted_by_their_noise_as_onnx_runtimes_own_tool_does(preproce
     assert (np.diff([decibels[name] for name in order]) > -0.5).all()  # kernels for int8 round differently
 
 
+def test_the_ap_of_batches_is_that_of_single_images(preprocess, exported, learned):
+    """Three images in batches of two: the second batch is filled up."""
+    validation = ValidationSet(learned, preprocess, None)
+    height, width = validation.images[0]["image"].shape[2:]
+    detect = ONNXRuntime(exported, Options(precision="int8"))
+    batches = FixedBatches(validation.images, (height, width), 2)
+    assert [len(batch["image"]) for batch in batches] == [2, 2]
+    found = validation.average_precision(detect, "AP", batches=batches)
+    assert found == pytest.approx(validation.average_precision(detect, "AP"), abs=1e-3) and found > 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -236,7 +249,7 @@ def test_validation_data_that_cannot_tell_ap(preprocess, exported, learned, tmp_
     (data / "train.json").write_text(json.dumps(content))
     cfg = merge_config(learned, {"EvalDataset": {"dataset_dir": str(data), "allow_empty": True}})
     paths, classes = calibration_paths(learned, 1), Classes(["red", "blue"], [3, 7], "the weights")
-    add_int8(cfg, preprocess, tmp_path, [], classes, paths, 0.0)
+    assert calibration_of(cfg, preprocess, classes, paths, 0.0).validation is None
     assert f"the AP of int8 is not measured, because EvalDataset cannot be read: {reason}" in log.text
 
 

@@ -9,13 +9,16 @@ import onnx
 import onnxruntime
 import paddle
 import pytest
+import yaml
 from noise import TWO_LEVELS, noisy, write_padded
 from onnx import TensorProto, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 import ppdet
-from ppdet.deploy.engine_check import run_further
+from ppdet.deploy.backends import export_command
+from ppdet.deploy.engine_check import Export, run_further, summary
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.further_files import further_files
 from ppdet.engine.export import tensorrt_onnx
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import export_model
@@ -107,12 +110,36 @@ def test_suppression_in_float16(side):
     np.testing.assert_array_equal(rows_of_fixed_count(outputs)[0], expected)
 
 
+def require_int8(folder, log):
+    """The same file in int8, in a folder that is otherwise one of float32, since no engine of a Detector has int8."""
+    assert re.search(
+        r"model_tensorrt_int8\.onnx in onnxruntime: AP [\d.]+ in float32, [\d.]+ in int8 \(1 images\)", log.text
+    )
+    assert "model_tensorrt_int8.onnx, for TensorRT, was checked in onnxruntime, not in TensorRT: " in log.text
+    files = [folder / name for name in ("model_tensorrt.onnx", "model_tensorrt_int8.onnx")]
+    whole, small = map(onnx.load, files)
+    assert {p.key: p.value for p in small.metadata_props} == {p.key: p.value for p in whole.metadata_props}
+    assert [value.SerializeToString() for value in (*small.graph.input, *small.graph.output)] == [
+        value.SerializeToString() for value in (*whole.graph.input, *whole.graph.output)
+    ]
+    assert files[1].stat().st_size < 0.4 * files[0].stat().st_size
+    assert yaml.safe_load((folder / "infer_cfg.yml").read_text())["precision"] == "fp32"
+    assert further_files(folder) == [file.name for file in files]
+    found = run_further(folder, files[1].name, "int8")
+    assert (found.outcome, found.file, found.precision) == ("works", files[1].name, "int8")
+    lines = summary(Export.read(folder), [found])
+    assert any(line.startswith("not run in TensorRT: model_tensorrt_int8.onnx; the table says") for line in lines)
+    assert export_command(folder, ["openvino"], "fp32").endswith("--precision int8 --target tensorrt")
+
+
 def test_exported_graph(tmp_path, log):
     """Of any size, with top-k of levels; its batches of three hold the two images of the check and one twice."""
     cfg = noisy(write_padded(tmp_path, images=1), ["FCOSHead.level_top_k=20", "FCOSHead.last_pixel=true"])
-    folder = export_model(cfg, str(tmp_path / "exported"), target="tensorrt", batch_size=3)
+    options = {"precision": "int8", "calibration": 1, "max_drop": 100}
+    folder = export_model(cfg, str(tmp_path / "exported"), target="tensorrt", batch_size=3, **options)
     assert "model_tensorrt.onnx takes batches of 3 images of 160x160, in float32" in log.text
     assert re.search(r"checked in onnxruntime, not in TensorRT: \d{3} detections, none unmatched", log.text)
+    require_int8(folder, log)
     model = onnx.load(folder / "model_tensorrt.onnx")
     onnx.checker.check_model(model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
@@ -208,6 +235,45 @@ def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path,
 ])  # fmt: skip
 def test_what_the_parser_does_not_import(signature, text, problem):
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 19]> g {signature} {{ {text} }}')
+    if problem is None:
+        require_importable(model)
+        return
+    with pytest.raises(ExportError, match=f"TensorRT would not import the graph: .*{problem}"):
+        require_importable(model)
+
+
+WEIGHTS = "int8[3, 2] w = {1, 2, 3, 4, 5, 6}, float[3] s = {1.0, 2.0, 3.0}, int8[3] z = {0, 0, 0}"
+
+
+@pytest.mark.parametrize(("constants", "text", "problem"), [
+    ("float s = {0.5}, int8 z = {0}", "q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s, z)", None),
+    ("float s = {0.5}, int8 z = {0}", "q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s)", None),
+    ("float s = {0.5}, uint8 z = {0}", "q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s, z)", "z is UINT8"),
+    ("float s = {0.5}", "q = QuantizeLinear (x, s)\n y = DequantizeLinear (q, s)", "q is UINT8"),
+    ("float s = {0.5}, int8 z = {3}", "q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s, z)",
+     "QuantizeLinear with a zero point other than 0"),
+    ("float s = {0.0}, int8 z = {0}", "q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s, z)",
+     "QuantizeLinear with a scale that is not positive"),
+    ("float t = {0.5}, int8 z = {0}", "s = Abs (t)\n q = QuantizeLinear (x, s, z)\n y = DequantizeLinear (q, s, z)",
+     "QuantizeLinear with a computed scale or zero point"),
+    ("float s = {0.5}, int8 z = {0}",
+     "q = QuantizeLinear (x, s, z)\n r = Reshape <allowzero = 0> (q, h)\n y = DequantizeLinear (r, s, z)",
+     "Reshape of INT8"),
+    ("float[2] s = {1.0, 2.0}, int8[2] z = {0, 0}",
+     "q = QuantizeLinear <axis = 1> (x, s, z)\n y = DequantizeLinear <axis = 1> (q, s, z)",
+     "QuantizeLinear with 2 scales for x"),
+    (WEIGHTS, "v = DequantizeLinear <axis = 0> (w, s, z)\n y = Add (x, v)", None),
+    (WEIGHTS.replace("3] s = {1.0, 2.0, 3.0}, int8[3] z = {0, 0, 0}", "2] s = {1.0, 2.0}, int8[2] z = {0, 0}"),
+     "v = DequantizeLinear (w, s, z)\n y = Add (x, v)", "DequantizeLinear with 2 scales for w"),
+    (WEIGHTS.replace("3] z = {0, 0, 0}", "1] z = {0}"), "v = DequantizeLinear <axis = 0> (w, s, z)\n y = Add (x, v)",
+     "DequantizeLinear with a zero point other than 0"),
+])  # fmt: skip
+def test_what_the_parser_takes_of_int8(constants, text, problem):
+    """As its function QuantDequantLinearHelper; an axis that is not named would be 0 there, and 1 in ONNX."""
+    constants = f"{constants}, int64[2] h = {{3, 2}}"
+    model = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[3, 2] x) => (float[3, 2] y) <{constants}> {{ {text} }}'
+    )
     if problem is None:
         require_importable(model)
         return
