@@ -1,6 +1,7 @@
 """Running files for TensorRT in ONNX Runtime, to compare them with the trained model."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +31,23 @@ def fixed_runner(model: str | bytes, batch_size: int, names: Sequence[str]) -> C
     Raises:
         ExportError: ONNX Runtime cannot load the graph, or, in the function, cannot run it.
     """
-    try:
+    with running():
         session = open_fixed(model)
-    except Exception as error:  # ONNX Runtime has classes of its own
-        raise cannot_run(error) from None
 
     def run(arrays: Arrays) -> list[np.ndarray]:
-        try:
+        with running():
             return run_in_batches(session, arrays, batch_size, names)
-        except Exception as error:
-            raise cannot_run(error) from None
 
     return run
 
 
-def cannot_run(error: Exception) -> ExportError:
-    return ExportError(
-        f"{TENSORRT}: cannot run in onnxruntime: install another version of onnxruntime, lower --batch_size if "
-        f"memory is short, or leave out --target tensorrt ({last_line(error)})"
-    )
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Let errors of ONNX Runtime be one line that says what to do."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime has classes of its own
+        raise ExportError(
+            f"{TENSORRT}: cannot run in onnxruntime: install another version of onnxruntime, lower --batch_size if "
+            f"memory is short, or leave out --target tensorrt ({last_line(error)})"
+        ) from None
