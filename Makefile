@@ -2,6 +2,7 @@
 #
 # make quickstart: set up, then `ppdet quickstart`: train, export, run and evaluate a small detector (6 minutes).
 # make test:       set up and run the tests (10 minutes on two processors).
+# make collect:    import all tests, without running them (half a minute).
 # make types:      check the types of ppdet/ with mypy (a minute).
 # make lint:       check formatting and style.
 # make wheel-check: build the wheel, install it into an empty environment outside the checkout, and try its commands
@@ -23,7 +24,8 @@
 #                  Python's; installs the compiler and OpenCV if they are missing (Debian, as root; a minute).
 # make javascript: run the page for browsers and the client in JavaScript with their packages from npm, and compare
 #                  their detections with Python's (a minute).
-# make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
+# make processors: train, export and detect as on very old processors, and compute as on those without AVX-512 (a
+#                  minute; `make test` runs the commands as on the latter).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make site:       build the documentation as a site, with search and without a network: open output/site/index.html (a
 #                  minute the first time; Python 3.11 or newer).
@@ -39,8 +41,8 @@ WHEEL := .venv-wheel
 SITE := .venv-site
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
-  cpp javascript processors notebook zoo site benchmark denseteacher-bccd benchmark-peer clean
+.PHONY: quickstart test collect types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check \
+  gpu-wheel parity cpp javascript processors notebook zoo site benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -49,13 +51,18 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
+collect: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest --collect-only -qq
+
 notebook: $(VENV)/.installed-dev
 	$(BIN)/python tests/notebooks.py
 
-# oneDNN then uses no instructions beyond these, as if the processor had no others.
+# oneDNN then uses no instructions beyond these, as if the processor had no others. `make test` runs the commands with
+# AVX2, which test_processors.py takes by itself.
 processors: $(VENV)/.installed-dev
-	for instructions in AVX2 SSE41; do ONEDNN_MAX_CPU_ISA=$$instructions $(BIN)/python -m pytest -n logical \
-	    --maxprocesses 8 --dist worksteal tests/modeling/cpu tests/end_to_end/test_processors.py || exit 1; done
+	ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal \
+	    tests/end_to_end/test_processors.py tests/modeling/cpu
+	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal tests/modeling/cpu
 
 BUDGET ?= 300
 MINUTES ?= 60

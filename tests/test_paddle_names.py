@@ -60,8 +60,13 @@ def dotted(node: ast.AST) -> str | None:
 
 def uses(path: Path) -> Iterator[Use]:
     """What a file asks Paddle for; the longest dotted names."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if "paddle" not in text:
+        return
+    tree = ast.parse(text)
     names = imported(tree)
+    if not names:
+        return
     configures = "inference" in names or any(name.startswith("paddle.inference") for name in names.values())
     if configures:
         names = {**OBJECTS, **names}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from noise import noisy, write_padded
+from noise import TWO_LEVELS, noisy, write_padded
 from processors import needs_bfloat16_graphs
 
 from ppdet.data.transforms.decode import read_image
@@ -253,7 +253,7 @@ def sure(tmp_path_factory):
     """An export of a detector with some scores above 0.5, which are not cut to the best: bfloat16 can be compared."""
     folder = tmp_path_factory.mktemp("sure")
     nms = ["FCOSHead.nms.keep_top_k=-1", "FCOSHead.nms.score_threshold=0.4", "FCOSHead.nms.nms_threshold=0.8"]
-    cfg = noisy(write_padded(folder, images=1), ["FCOSHead.sqrt_score=true", *nms])
+    cfg = noisy(write_padded(folder, images=1), [*TWO_LEVELS, "FCOSHead.sqrt_score=true", *nms])
     return export_model(cfg, str(folder), formats=["openvino"])
 
 

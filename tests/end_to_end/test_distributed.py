@@ -104,16 +104,6 @@ def running(*processes):
                 process.wait(PATIENCE)
 
 
-def launch(folder, *arguments):
-    """Run a job that must succeed, and return its console output."""
-    job = start(folder / "log", *arguments)
-    with running(job):
-        code = job.wait(PATIENCE)
-    console = (folder / "log" / "console").read_text()
-    assert code == 0, console[-3000:]
-    return console
-
-
 def run_alone(code, *arguments, monkeypatch):
     """Run one of the programs above as the only process of its job: in this one."""
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
@@ -220,7 +210,8 @@ def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
     bn = tmp_path / "tiny.yml"
     bn.write_text(config.read_text().replace("norm_type: gn, ", ""))
     options = ["epoch=2", "snapshot_epoch=2", "use_ema=true", "LearningRate.base_lr=0.02", "TrainReader.batch_size=1"]
-    log = launch(tmp_path, "tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options)
+    (logs,) = run_commands(tmp_path, ["tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options])
+    log = "".join(logs)
     assert len(re.findall(r"\] \[INFO\] Epoch: \[1/2\] \[ 1/11\]", log)) == 1, "one line a step, not one a rank"
     assert "2 images per step on 2 devices" in log
     evaluated = call("tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final")

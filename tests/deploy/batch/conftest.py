@@ -1,7 +1,9 @@
-"""A tiny exported detector, images for it, and Ray, started once."""
+"""A tiny exported detector, images for it, and Ray, which the tests here share."""
 
 import logging
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -16,6 +18,7 @@ from ppdet.deploy.batch import BatchJob, run_batch
 from ppdet.deploy.detector import Detector
 from ppdet.engine.export.graph import export_model
 
+FOLDER = Path(__file__).parent
 IMAGES = 26
 # Workers of Ray run it when they start. Files of these names are the death of whoever opens them, or hold him for a day
 # together with Python's lock, as decoders and engines can.
@@ -69,26 +72,46 @@ def images(tmp_path_factory, model):
 
 
 @pytest.fixture(scope="session")
-def local_ray(tmp_path_factory):
-    """Ray with two processors, for all tests."""
+def start_ray(tmp_path_factory):
+    """Start Ray with two processors, if it is not running; the function returns its module."""
     import ray
 
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(DEADLY)
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ.update(PYTHONPATH=f"{folder}:{before}", RAY_USAGE_STATS_ENABLED="0")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    os.environ["PYTHONPATH"] = before
-    yield ray
-    ray.shutdown()
+
+    def start():
+        if not ray.is_initialized():
+            before = os.environ.get("PYTHONPATH", "")
+            os.environ.update(PYTHONPATH=f"{folder}:{before}", RAY_USAGE_STATS_ENABLED="0")
+            options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address="local", num_cpus=2, **options)
+            os.environ["PYTHONPATH"] = before
+        return ray
+
+    return start
+
+
+@pytest.fixture
+def local_ray(start_ray):
+    """Ray with two processors, which the tests of this folder share."""
+    return start_ray()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Ray's processes compute while they wait for work: the last test of this folder ends them."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized() and (nextitem is None or FOLDER not in nextitem.path.parents):
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
-def done(local_ray, model, images, tmp_path_factory):
+def done(start_ray, model, images, tmp_path_factory):
     """A job that has run, in a folder that has the names in deploy/batch/README.md. Tests copy its output to change it.
 
     Attributes: folder, job, summary.
     """
+    start_ray()
     folder = tmp_path_factory.mktemp("done")
     names = ["output_inference/fcos_r18_fpn_shapes", "dataset/shapes/data/images/val", "found"]
     for name, target in zip(names, (model, images.folder)):

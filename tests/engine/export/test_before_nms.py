@@ -6,7 +6,7 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
-from noise import noisy
+from noise import TWO_LEVELS, noisy
 from triton_repository import check_repository
 
 from ppdet.engine.export.graph import export_model
@@ -15,13 +15,13 @@ from ppdet.engine.export.graph import export_model
 @pytest.fixture(scope="module")
 def plain(folder):
     """An export of the whole detector."""
-    return export_model(noisy(folder / "padded.yml"), folder / "plain", formats=["triton"])
+    return export_model(noisy(folder / "padded.yml", TWO_LEVELS), folder / "plain", formats=["triton"])
 
 
 def test_graphs_without_nms_end_with_boxes_and_scores(folder, plain, tmp_path):
     """The best boxes of both engines are those of the whole detector's detections."""
     exported = export_model(
-        noisy(folder / "padded.yml", ["export.nms=false"]), tmp_path, formats=["triton", "openvino"]
+        noisy(folder / "padded.yml", [*TWO_LEVELS, "export.nms=false"]), tmp_path, formats=["triton", "openvino"]
     )
     arrays = {"image": np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32),
               "scale_factor": np.full((1, 2), 0.5, np.float32), "im_shape": np.float32([[60, 80]])}  # fmt: skip
@@ -60,14 +60,13 @@ def test_the_best_boxes_of_levels_may_come_in_another_order(folder, tmp_path, lo
 
 
 def test_maps_are_decoded_as_the_page_says(folder, plain, tmp_path):
-    exported = export_model(
-        noisy(folder / "padded.yml", ["export.post_process=false"]), tmp_path, formats=["triton", "openvino"]
-    )
+    cfg = noisy(folder / "padded.yml", [*TWO_LEVELS, "export.post_process=false"])
+    exported = export_model(cfg, tmp_path, formats=["triton", "openvino"])
     image = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     names = [value.name for value in session.get_outputs()]
     assert {value.shape[0] for value in session.get_outputs()} == {"batch"}
-    assert names == [f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("logits", "distances", "quality")]
+    assert names == [f"{kind}_{stride}" for stride in (8, 16) for kind in ("logits", "distances", "quality")]
     assert list(check_repository(exported, "padded")) == ["image", *names]
     maps, again = (
         dict(zip(names, session.run(names, {"image": image}))),
