@@ -129,6 +129,11 @@ def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
     half = replace(bad, precision="fp16")
     assert [engine_check.is_good(export, rows) for rows in ([bad], [row, bad], [row, half])] == [False, False, True]
     assert not engine_check.is_good(replace(export, precision="fp16"), [row, half])
+    # OpenVINO may lack an operator of an ONNX file, but not of a file of its own.
+    lacking = Row("openvino", "fp32", "fails", "model.onnx", why="no such operator")
+    own = replace(lacking, file="model.xml")
+    goods = [engine_check.is_good(export, rows) for rows in ([lacking], [row, lacking], [row, own])]
+    assert goods == [False, True, False]
     # A file of its own that nothing runs is damaged.
     assert not engine_check.is_good(export, [row, replace(half, file="model_fp16.onnx")])
 
@@ -181,6 +186,10 @@ def test_the_command_keeps_what_is_there(tmp_path):
     """Export replaces the folder's files, so that the command names all of its formats."""
     assert backends.export_command(tmp_path, ["paddle"], "fp32") == "ppdet export RUN --format paddle"
     assert backends.export_command(tmp_path, ["openvino"], "bf16") == "ppdet export RUN --format openvino"
+    (tmp_path / "model_tensorrt.onnx").touch()  # which --format onnx does not write
+    expected = "ppdet export RUN --format openvino --target tensorrt"
+    assert backends.export_command(tmp_path, ["openvino"], "fp32") == expected
+    (tmp_path / "model_tensorrt.onnx").unlink()
     for name in ("model.xml", "model_fp16.onnx"):
         (tmp_path / name).touch()
     expected = "ppdet export RUN --format onnx openvino --precision fp16"

@@ -63,7 +63,8 @@ def export_command(folder: Path, formats: Iterable[str], precision: str) -> str:
             that the folder has files of.
     """
     there = {"onnx": "model*.onnx", "openvino": "model*.xml", "triton": "triton/*"}
-    all_formats = {*formats, *(name for name, pattern in there.items() if any(folder.glob(pattern)))}
+    of_target = {folder / "model_tensorrt.onnx", folder / "model_tensorrt_int8.onnx"}
+    all_formats = {*formats, *(name for name, pattern in there.items() if {*folder.glob(pattern)} - of_target)}
     words = ["ppdet export RUN --format", *sorted(all_formats)]
     there_already = [name for name in OWN_FILES if any(folder.glob(f"{graph_name(name)}.*"))]
     there_already += ["int8"] if (folder / "model_tensorrt_int8.onnx").is_file() else []
