@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
 from ppdet.utils.formats.unpickle import RefusedError
 from ppdet.utils.packed_texts import PackedTexts
 
-VERSION = 1  # of what is kept; another one is not read
+VERSION = 2  # of what is kept; another one is not read
 LEAST_BYTES = 2**24  # a smaller file is parsed in a fraction of a second
 KEPT = 16  # files of the cache, of about a seventh of the annotation file's size
 IMAGES, ANNOTATIONS = "images.", "annotations."
+CHECKSUM = "checksum"
 
 
 def cached_columns(path: str | Path) -> dict[str, Any] | None:
@@ -70,14 +73,18 @@ def _write(target: Path, content: dict[str, Any]) -> None:
         arrays |= {f"{ANNOTATIONS}{key}": value for key, value in content["annotations"]._asdict().items()}
     rest = {key: value if key == "categories" else None for key, value in content.items()}
     arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), np.uint8)
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    arrays[CHECKSUM] = _checksum(arrays)
     with contextlib.suppress(OSError), atomic_path(target) as temporary:
-        temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in arrays.items()}))
+        temporary.write_bytes(save(arrays))
 
 
 def _read(target: Path) -> dict[str, Any] | None:
     """The columns that were kept; None if there are none, or the file is damaged."""
     try:
         arrays = read_safetensors(target)
+        if not np.array_equal(arrays.pop(CHECKSUM), _checksum(arrays)):
+            return None
         content: dict[str, Any] = json.loads(arrays.pop("rest").tobytes())
         names = PackedTexts(arrays.pop(f"{IMAGES}names"), arrays.pop(f"{IMAGES}ends"))
         content["images"] = ImageColumns(names=names, **_under(IMAGES, arrays))
@@ -88,6 +95,14 @@ def _read(target: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RefusedError):
         return None
     return content
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The CRC-32 (1,) uint32 of names, types, shapes and values, which tells whether a file is damaged."""
+    value = 0
+    for name, array in sorted(arrays.items()):
+        value = zlib.crc32(array.data, zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), value))
+    return np.array([value], np.uint32)
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
