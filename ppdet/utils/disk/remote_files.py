@@ -17,14 +17,16 @@ SIZE_VARIABLE = "PPDET_IMAGE_CACHE_GIB"
 DEFAULT_GIB = "20"
 SHARDS = 256  # folders of the cache, each with an equal part of its size, so that nobody lists all copies
 PAUSES = (0.5, 2.0)  # seconds before a file is asked for again
+ON_DISK = ("file://", "local://")  # URLs of files of this machine, which need no copies
 
 
 def read_remote(url: str, largest: int) -> bytes:
     """Return the bytes of a file in object storage, from its copy on this disk if there is one.
 
     Copies are kept in the folder images of PPDET_CACHE_HOME (~/.cache/ppdet), up to PPDET_IMAGE_CACHE_GIB (20) GiB.
-    Those that were not read for the longest time are removed first. With 0, and where the folder cannot be written,
-    there are no copies. A copy is used for as long as it is there: images in object storage are expected not to change.
+    Those that were not read for the longest time are removed first. With 0, where the folder cannot be written, and of
+    files of this machine (file://), there are no copies. A copy is used for as long as it is there: images in object
+    storage are expected not to change.
 
     Raises:
         OSError: the file does not exist, is larger than `largest` bytes, or could not be read three times.
@@ -73,8 +75,8 @@ def cache_bytes() -> float:
 
 
 def _copy_of(url: str) -> Path | None:
-    """Where the copy of a file is kept, if that can be written; None if there are no copies."""
-    if not cache_bytes():
+    """Where the copy of a file is kept, if that can be written; None if it gets no copy."""
+    if not cache_bytes() or url.startswith(ON_DISK):
         return None
     name = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
     return cache_place(f"images/{int(name[:8], 16) % SHARDS:02x}") / name

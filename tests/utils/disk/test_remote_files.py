@@ -78,6 +78,15 @@ def test_without_copies(storage, tmp_path, monkeypatch):
     assert storage.reads == 3 and copies(tmp_path) == []
 
 
+@pytest.mark.parametrize("scheme", ["file://", "local://"])
+def test_files_of_this_machine_are_not_copied(storage, tmp_path, scheme):
+    path = tmp_path / "a.png"
+    for content in (b"1", b"2"):  # it may change, as any file on a disk
+        path.write_bytes(content)
+        assert read_remote(f"{scheme}{path}", LARGEST) == content
+    assert copies(tmp_path) == []
+
+
 @pytest.mark.parametrize("text", ["x", "-1", "nan"])
 def test_a_size_that_is_none(storage, monkeypatch, text):
     monkeypatch.setenv("PPDET_IMAGE_CACHE_GIB", text)
