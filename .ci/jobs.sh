@@ -2,7 +2,6 @@
 #
 # The first command that fails stops the others and ends the run with its exit code; no process outlives the run. It is
 # written for bash 5.1 on Linux.
-set -euo pipefail
 set -m # every command is a process group, which can be stopped as a whole
 
 AT_ONCE=2
