@@ -16,7 +16,7 @@ from ppdet.data.transforms.geometry.resize import Resize, Size
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.disk.object_storage import is_url
-from ppdet.utils.disk.remote_files import read_remote
+from ppdet.utils.disk.remote_files import forget_copy, read_remote
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import warn_once
@@ -158,7 +158,21 @@ def read_file(path: str, most: int | None = None) -> bytes:
 def _decode(
     data: bytes, name: str, expected_size: Size | None = None, new_size: NewSize | None = None
 ) -> tuple[np.ndarray, Size]:
-    """Return what `decode_image` does, perhaps at reduced scale if `new_size` is given, and the size at full scale."""
+    """Return what `decode_image` does, perhaps at reduced scale if `new_size` is given, and the size at full scale.
+
+    Of a file in object storage that cannot be decoded no copy is kept.
+    """
+    try:
+        return _decode_checked(data, name, expected_size, new_size)
+    except ImageError:
+        if is_url(name):
+            forget_copy(name)
+        raise
+
+
+def _decode_checked(
+    data: bytes, name: str, expected_size: Size | None, new_size: NewSize | None
+) -> tuple[np.ndarray, Size]:
     try:
         header = check_header(data)
         if header.kind == "PNG":

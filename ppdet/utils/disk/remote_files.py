@@ -47,6 +47,14 @@ def read_remote(url: str, largest: int) -> bytes:
     return data
 
 
+def forget_copy(url: str) -> None:
+    """Remove the copy of a file, so that it is fetched again: a damaged one may have been replaced in the storage."""
+    copy = _copy_of(url)
+    if copy is not None:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
+
+
 def find_remote(url: str) -> list[str]:
     """Return the sorted URLs of all files below a folder in object storage.
 

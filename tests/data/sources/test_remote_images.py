@@ -8,7 +8,8 @@ from ppdet.data.header_size import image_size
 from ppdet.data.loading import reader as readers
 from ppdet.data.sources import COCODataSet, ImageFolder, SemiCOCODataSet
 from ppdet.data.transforms import Decode, Gt2FCOSTarget, NormalizeImage, PadBatch, Permute, RandomFlip, Resize
-from ppdet.utils.errors import DataError
+from ppdet.data.transforms.decode import read_image
+from ppdet.utils.errors import DataError, ImageError
 
 FIELDS = ["image", "gt_bbox", "gt_class"]
 
@@ -88,6 +89,19 @@ def test_images_that_cannot_be_read_are_counted(coco, place):
                         batch_transforms=[PadBatch()], batch_size=1)  # fmt: skip
     assert len(batches(reader)) == 5
     assert list(reader.skipped) == [missing] and "no such file" in reader.skipped[missing]
+
+
+def test_a_damaged_image_that_is_replaced_in_the_storage_is_read(coco, place):
+    record = COCODataSet(**{**coco.arguments(), "image_dir": place}, data_fields=FIELDS).records[3]
+    fs, path = fsspec.core.url_to_fs(record["im_file"])
+    right = fs.cat_file(path)
+    for data in (b"", right[:60], right[:-20]):
+        fs.pipe_file(path, data)
+        for read in (Decode(), lambda record: read_image(record["im_file"])):
+            with pytest.raises(ImageError, match=r"empty|truncated"):
+                read(dict(record))
+    fs.pipe_file(path, right)
+    assert Decode()(dict(record))["image"].shape == (record["h"], record["w"], 3)
 
 
 def test_a_data_set_dir_is_on_a_disk(coco, place):
