@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppdet.utils.disk import lock
 from ppdet.utils.formats import coco_cache
 from ppdet.utils.formats.coco_cache import cached_columns
 
@@ -189,3 +190,13 @@ def test_of_several_processes_one_parses(tmp_path):
     ]
     answers = sorted(process.communicate()[0].split() for process in processes)
     assert answers == [["3"], ["3"], ["3"], ["parsed", "3"]]
+
+
+def test_a_process_that_waits_names_the_annotation_file(tmp_path, kept, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    is_free = iter([False, True])
+    monkeypatch.setattr(lock, "_try_lock", lambda handle: next(is_free))
+    path = tmp_path / "a.json"
+    write(path)
+    assert len(cached_columns(path)["annotations"].area) == 3
+    assert f"waiting for another process that parses {path}\n" in caplog.text
