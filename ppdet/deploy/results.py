@@ -18,7 +18,7 @@ from ppdet.data.transforms.decode import read_image
 from ppdet.utils.class_thresholds import Thresholds, in_words, is_kept
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
+from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.printable import counted
 from ppdet.utils.process.stop import Stopped, StopRequests
@@ -160,7 +160,7 @@ def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
         DataError: the file is not COCO JSON, or it has an image not at all or several times.
     """
     ids: dict[tuple[str, ...], list[int]] = {}
-    content = load_coco_json(annotations)
+    content = load_coco(annotations)
     for image_id, name in zip(image_ids_of(content, annotations), file_names_of(content, annotations)):
         # Files that were made on Windows have backslashes.
         places = {Path(spelled).parts for spelled in (name, name.replace("\\", "/"))}

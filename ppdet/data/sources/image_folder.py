@@ -13,7 +13,7 @@ from ppdet.data.sources.records import Records
 from ppdet.utils.disk.files import NUL_ADVICE, lines_of, read_text
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
-from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco_json
+from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco
 from ppdet.utils.logger import get_logger
 from ppdet.utils.ranges import MAX_CLASSES
 from ppdet.utils.shipped_data import how_to_get
@@ -93,7 +93,7 @@ class ImageFolder(DetectionDataset):
             raise DataError(f"file of class names {places[0]} does not exist: {advice}")
         self.anno_path = path
         if os.path.isfile(path) and (path.lower().endswith(".json") or holds_object(path)):
-            return coco_categories(load_coco_json(path), path)
+            return coco_categories(load_coco(path), path)
         problem = names_problem(path)
         if problem:
             raise DataError(problem)

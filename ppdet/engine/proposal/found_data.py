@@ -11,7 +11,8 @@ from ppdet.data.checking.listed_split import find_image_dir, train_and_val
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.utils.disk.files import display_path
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import file_names_of, load_coco_json
+from ppdet.utils.formats.coco_columns import ImageColumns
+from ppdet.utils.formats.coco_file import file_names_of, load_coco
 
 SAMPLE = 300  # images whose training targets are looked at
 CONVERT = (
@@ -131,8 +132,8 @@ def _read_part(folder: Path, file: Path, part: str, images: Path | None) -> tupl
 
 def _image_folder(folder: Path, file: Path) -> str:
     """The folder, relative to `folder`, that has most of the images of an annotation file, see `find_image_dir`."""
-    content = load_coco_json(file)
-    names = file_names_of(content, str(file)) if isinstance(content.get("images"), list) else []
+    content = load_coco(file)
+    names = file_names_of(content, str(file)) if isinstance(content.get("images"), (list, ImageColumns)) else []
     if not names:
         raise DataError(f"{file} lists no images: {CONVERT}")
     return Path(os.path.relpath(find_image_dir(str(file.absolute()), names), folder)).as_posix()

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ppdet.data.sources import COCODataSet
+from ppdet.data.sources import COCODataSet, ImageFolder
+from ppdet.deploy.results import coco_image_ids
+from ppdet.engine.proposal import found_data
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats import coco_cache, coco_file
 from ppdet.utils.formats.coco_columns import AnnotationColumns, read_columns
@@ -160,6 +162,24 @@ def test_a_repeated_key_counts_once(same):
         text.replace(b'"width": 64', b'"width": 63, "width": 64').replace(b'"area": 9', b'"area": 1, "area": 9')
     )
     assert same(text.replace(b'{"images"', b'{"images": [], "images"'))
+
+
+def test_readers_of_names_alone_need_no_slow_parsing(tmp_path, monkeypatch):
+    """Of COCO's training file, the json module makes 2 GiB of objects."""
+
+    def read_text(path):
+        raise AssertionError(f"{path} is parsed by the json module")
+
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "annotations" / "train.json"
+    path.write_text(json.dumps(content()))
+    for number in (1, 2, 5):
+        (tmp_path / "images" / f"{number}.png").touch()
+    monkeypatch.setattr(coco_file, "read_text", read_text)
+    assert ImageFolder(anno_path=str(path)).class_names == ["c1", "c2"]
+    assert coco_image_ids(str(path), [f"images/{number}.png" for number in (1, 5, 2)]) == [1, 5, 2]
+    assert found_data._image_folder(tmp_path, path) == "images"
 
 
 def test_columns_hold_what_the_file_holds(tmp_path):
