@@ -29,7 +29,8 @@ def read_remote(url: str, largest: int) -> bytes:
     storage are expected not to change.
 
     Raises:
-        OSError: the file does not exist, is larger than `largest` bytes, or could not be read three times.
+        OSError: the file does not exist, is larger than `largest` bytes, or could not be read three times; or its name
+            has "::", which is how fsspec names one storage within another.
         DataError: the kind of storage is unknown, or a package is not installed.
     """
     copy = _copy_of(url)
@@ -91,6 +92,8 @@ def _copy_of(url: str) -> Path | None:
 
 
 def _fetch(url: str, largest: int) -> bytes:
+    if "::" in url.partition("://")[2]:  # the name in an annotation file would choose the storage, such as http://
+        raise OSError(errno.EINVAL, "names with :: are not read from object storage", url)
     require_package(DataError, "fsspec")
     fs, path = open_storage(url)
     for pause in (*PAUSES, None):

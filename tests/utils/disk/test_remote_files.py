@@ -140,6 +140,18 @@ def test_a_file_that_is_too_large(storage):
     assert len(read_remote(url(0), 100)) == 100
 
 
+@pytest.mark.parametrize("name", ["a::unsteady://bucket/é.txt", "a::nowhere://b.png", "a::b.png"])
+def test_a_name_chooses_no_other_storage(storage, name):
+    """An image's name comes from the annotation file; what cannot be read is counted and ends no run."""
+    with pytest.raises(OSError, match="names with :: are not read") as caught:
+        read_remote(f"memory://bucket/{name}", LARGEST)
+    assert caught.value.filename == f"memory://bucket/{name}" and storage.reads == 0
+
+
+def test_one_storage_within_another(storage):
+    assert read_remote("simplecache::unsteady://bucket/é.txt", LARGEST) == b"1"
+
+
 def test_unknown_storage(storage):
     with pytest.raises(DataError, match=r"nowhere://bucket/a\.png: Protocol not known: nowhere"):
         read_remote("nowhere://bucket/a.png", LARGEST)
