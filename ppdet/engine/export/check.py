@@ -72,20 +72,23 @@ def check_images(cfg: Config, path: str | None) -> Iterator[np.ndarray]:
     if path:
         yield read_image(path)
         return
+    found, problem = False, "it has no images"
     try:
         dataset = build_dataset(cfg, "EvalDataset")
         labeled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
-        first = read_image(labeled[0]["im_file"])
-    except (DataError, ValueError, OSError, IndexError) as error:
-        logger.info("the export is checked on a drawn image: EvalDataset has none (%s)", error)
-        yield drawn_image()
-        return
-    yield first
-    for record in labeled[1:MAX_IMAGES]:
+    except (DataError, ValueError, OSError) as error:
+        labeled, problem = [], str(error)
+    for record in labeled[:MAX_IMAGES]:
         try:
-            yield read_image(record["im_file"])
-        except (DataError, OSError):
+            pixels = read_image(record["im_file"])
+        except (DataError, OSError) as error:
+            problem = str(error)
             continue
+        found = True
+        yield pixels
+    if not found:
+        logger.info("the export is checked on a drawn image: EvalDataset has none (%s)", problem)
+        yield drawn_image()
 
 
 def drawn_image() -> np.ndarray:
