@@ -152,7 +152,7 @@ class COCOMetric:
                 f"COCOMetric.update: expected rows (M, 6), and N counts of sum M and N image ids, got rows "
                 f"{rows.shape}, {len(counts)} counts of sum {sum(counts)}, {len(ids)} image ids"
             )
-        wrong = rows[:, 0] >= len(self.category_ids)
+        wrong = (rows[:, 0] >= len(self.category_ids)) | (rows[:, 0] < -1)
         if wrong.any() and (wrong := wrong & np.isfinite(rows).all(axis=1)).any():
             raise ValueError(
                 f"image {np.repeat(ids, counts)[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but "

@@ -311,7 +311,9 @@ def test_errors_are_one_line_and_name_the_file(tmp_path):
 def test_misuse_is_an_error_in_one_line(tmp_path):
     path = write_annotations(tmp_path / "a.json", [1], [], [1])
     metric = make_metric(path, [1])
-    assert "num_classes" in error_line(lambda: metric.update(np.array([[1, 0.9, 0, 0, 1, 1]]), [1], [1]))
+    for label in (1, -2):  # NumPy would take -2 for the last class but one
+        rows = np.array([[label, 0.9, 0, 0, 1, 1]])
+        assert "num_classes" in error_line(lambda rows=rows: metric.update(rows, [1], [1]))
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 6)), [1], [1]))
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 5)), [2], [1]))
     assert "class_names" in error_line(lambda: COCOMetric(anno_path=path, category_ids=[1], class_names=["a", "b"]))
