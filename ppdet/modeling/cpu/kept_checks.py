@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 from ppdet.modeling.cpu import onednn
-from ppdet.utils.disk.cache import cache_folder, cache_place, remove_oldest
+from ppdet.utils.disk.cache import cache_folder, cache_place, mark_used, remove_oldest
 from ppdet.utils.disk.files import read_own, write_json
 from ppdet.utils.process.cpu import processor_description
 
@@ -86,7 +86,7 @@ def _read(target: Path) -> float | None:
         content = json.loads(read_own(target, LARGEST))
         value = content["difference"]
         is_difference = isinstance(value, float) and math.isfinite(value) and value >= 0
-        os.utime(target)
+        mark_used(target)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return value if is_difference else None

@@ -25,6 +25,12 @@ def cache_folder(name: str) -> Path | None:
     return None
 
 
+def mark_used(path: Path) -> None:
+    """Let `remove_oldest` know that a file was used now. Nothing happens if it is another user's."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def remove_oldest(folder: Path, *, count: float = math.inf, size: float = math.inf) -> None:
     """Remove the files of a folder that were not used for the longest time, until few enough are left.
 

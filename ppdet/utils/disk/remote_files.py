@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from ppdet.utils.disk.cache import cache_place, remove_oldest
+from ppdet.utils.disk.cache import cache_place, mark_used, remove_oldest
 from ppdet.utils.disk.files import atomic_path, read_regular
 from ppdet.utils.disk.object_storage import find_files, open_storage, read_file, reason_of, shortened, storage_errors
 from ppdet.utils.errors import DataError, UserError
@@ -37,7 +37,7 @@ def read_remote(url: str, largest: int) -> bytes:
     if copy is not None:
         with contextlib.suppress(OSError):
             data = read_regular(copy, largest)
-            os.utime(copy)
+            mark_used(copy)
             return data
     data = _fetch(url, largest)
     if copy is not None:

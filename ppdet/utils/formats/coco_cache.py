@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from ppdet.utils.disk.cache import cache_folder, remove_oldest
+from ppdet.utils.disk.cache import cache_folder, mark_used, remove_oldest
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.disk.lock import locked
 from ppdet.utils.formats.coco_columns import AnnotationColumns, ImageColumns, read_columns
@@ -92,7 +92,7 @@ def _read(target: Path) -> dict[str, Any] | None:
         annotations = _under(ANNOTATIONS, arrays)
         if annotations:
             content["annotations"] = AnnotationColumns(**annotations)
-        os.utime(target)
+        mark_used(target)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RefusedError):
         return None
     return content

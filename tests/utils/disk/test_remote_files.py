@@ -68,6 +68,16 @@ def test_a_file_is_fetched_once(storage, tmp_path):
     assert [path.read_bytes() for path in copies(tmp_path)] == [b"\1" * 100]
 
 
+def test_copies_of_another_user_are_read(storage, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EPERM, "not the owner", path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    for _ in range(2):
+        assert read_remote(url(1), LARGEST) == b"\1" * 100
+    assert storage.reads == 1
+
+
 def test_without_copies(storage, tmp_path, monkeypatch):
     monkeypatch.setenv("PPDET_IMAGE_CACHE_GIB", "0")
     for _ in range(2):

@@ -128,6 +128,14 @@ def test_a_file_of_the_cache_with_another_bit_anywhere_is_written_again(tmp_path
     assert len(parsed) > 20 and file.read_bytes() == right
 
 
+def test_columns_that_another_user_keeps_are_read(tmp_path, kept, parsed, monkeypatch):
+    monkeypatch.setattr(os, "utime", lambda path: raise_full())
+    path = tmp_path / "a.json"
+    write(path)
+    check_same(cached_columns(path), cached_columns(path))
+    assert len(parsed) == 1
+
+
 def test_without_a_place_for_a_cache(tmp_path, monkeypatch, kept, parsed):
     path = tmp_path / "a.json"
     write(path)
