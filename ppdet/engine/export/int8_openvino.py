@@ -15,11 +15,12 @@ from ppdet.deploy.backends.base import OUTPUTS
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.engine.export.accuracy import Calibration, ValidationSet
 from ppdet.engine.export.check import Arrays, ExportError
-from ppdet.utils.logger import is_watched
+from ppdet.utils.logger import get_logger, is_watched
 
 if TYPE_CHECKING:
     import openvino
 
+logger = get_logger(__name__)
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "DeformableConvolution")
 RANKED = 20  # images on which the cost of each layer is measured: with NNCF's 300 this takes hours
 
@@ -47,6 +48,7 @@ def write_openvino(folder: Path, calibration: Calibration) -> None:
     validation, max_drop = calibration.validation, calibration.max_drop
     if validation is None or validation.loss_in_int8(folder, OpenVINO) <= max_drop:
         return
+    logger.info("openvino: NNCF now looks for the layers that cost most, on %d images; this may take minutes", RANKED)
     places = nncf.Dataset(list(range(len(validation.images))))
     measure = partial(_average_precision, validation, names)
     restorer = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=RANKED)
