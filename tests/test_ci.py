@@ -57,7 +57,7 @@ def start(tmp_path):
             environment[name] = ""
         begun.append(
             subprocess.Popen(
-                ["bash", str(tmp_path / ".ci" / "run")],
+                ["env", "--default-signal=INT", "bash", str(tmp_path / ".ci" / "run")],  # whatever runs the tests ignores
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -120,6 +120,20 @@ def test_packages_that_cannot_be_had_are_left_out(start, tmp_path):
         assert len(re.findall(rf"^{name} is left out", printed, re.MULTILINE)) == 2, "when it fails, and at the end"
         assert f"begin {name}" not in calls(tmp_path)
     assert environment_of_the_tests(tmp_path) == [".venv-peer/bin/python"]
+
+
+def test_a_browser_is_asked_for_where_there_is_none(start, tmp_path):
+    """Only what is linked here is on PATH."""
+    programs = tmp_path / "programs"
+    (programs / "chromium").unlink()
+    for name in ("bash", "cat", "dirname", "env", "mkdir", "mktemp", "rm", "sleep", "touch"):
+        (programs / name).symlink_to(shutil.which(name))
+    (programs / "apt-get").write_text('#!/usr/bin/env bash\necho "$*" >> asked\n[[ $1 == update ]]\n')
+    (programs / "apt-get").chmod(0o755)
+    code, printed = ended(start(PATH=str(programs)))
+    assert code == 0, printed
+    assert (tmp_path / "asked").read_text().splitlines() == ["update -qq", "install -y -qq chromium"]
+    assert printed.splitlines()[-1] == "tests in a browser are left out: chromium cannot be installed"
 
 
 def test_without_the_tools_of_the_audit_the_rest_is_installed(start, tmp_path):
