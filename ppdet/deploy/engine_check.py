@@ -18,8 +18,8 @@ from ppdet.deploy.backends import BACKENDS, NO_FILE, export_command, find_proble
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck, tolerance_of
-from ppdet.deploy.further_files import OF_TENSORRT, copied_from, further_files, load_alone, run_further_file
-from ppdet.deploy.precisions import OWN_FILES, PRECISIONS
+from ppdet.deploy.further_files import copied_from, further_files, load_alone, run_further_file
+from ppdet.deploy.precisions import OF_TENSORRT, OWN_FILES, PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.child import ChildError, call_in_child

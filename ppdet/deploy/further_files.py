@@ -11,9 +11,7 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.fixed_count import OUTPUTS, open_fixed, rows_of_fixed_count, run_in_batches
-
-TENSORRT, TENSORRT_INT8 = "model_tensorrt.onnx", "model_tensorrt_int8.onnx"
-OF_TENSORRT = {TENSORRT: "fp32", TENSORRT_INT8: "int8"}  # and their precisions
+from ppdet.deploy.precisions import OF_TENSORRT
 
 
 def further_files(folder: Path) -> list[str]:

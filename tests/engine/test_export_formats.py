@@ -267,9 +267,10 @@ def test_an_engine_that_fails_is_one_line_about_the_file(tmp_path, monkeypatch):
             compare_all()
         assert str(raised.value) == expected
     arrays = {"image": np.zeros((1, 3, 32, 32)), "im_shape": np.full((1, 2), 32.0)}
-    (tmp_path / "model_tensorrt.onnx").touch()
-    with pytest.raises(ExportError, match=r"^model_tensorrt.onnx: cannot run in onnxruntime: [^\n]*protobuf[^\n]*$"):
-        tensorrt_onnx.rows_from(tmp_path / "model_tensorrt.onnx", 1)(arrays)
+    for name in ("model_tensorrt.onnx", "model_tensorrt_int8.onnx"):
+        (tmp_path / name).touch()
+        with pytest.raises(ExportError, match=rf"^{name}: cannot run in onnxruntime: [^\n]*protobuf[^\n]*$"):
+            tensorrt_onnx.rows_from(tmp_path / name, 1)(arrays)
 
 
 def test_conversion_reports_nothing_and_leaves_nothing_running(folder, plain, tmp_path):

@@ -9,7 +9,7 @@ from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import OWN_FILES, graph_name
+from ppdet.deploy.precisions import OF_TENSORRT, OWN_FILES, TENSORRT, TENSORRT_INT8, graph_name
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 
@@ -63,14 +63,14 @@ def export_command(folder: Path, formats: Iterable[str], precision: str) -> str:
             that the folder has files of.
     """
     there = {"onnx": "model*.onnx", "openvino": "model*.xml", "triton": "triton/*"}
-    of_target = {folder / "model_tensorrt.onnx", folder / "model_tensorrt_int8.onnx"}
+    of_target = {folder / name for name in OF_TENSORRT}
     all_formats = {*formats, *(name for name, pattern in there.items() if {*folder.glob(pattern)} - of_target)}
     words = ["ppdet export RUN --format", *sorted(all_formats)]
     there_already = [name for name in OWN_FILES if any(folder.glob(f"{graph_name(name)}.*"))]
-    there_already += ["int8"] if (folder / "model_tensorrt_int8.onnx").is_file() else []
+    there_already += ["int8"] if (folder / TENSORRT_INT8).is_file() else []
     own = precision if precision in OWN_FILES else next(iter(there_already), None)
     words += [f"--precision {own}"] if own else []
-    words += ["--target tensorrt"] if (folder / "model_tensorrt.onnx").is_file() else []
+    words += ["--target tensorrt"] if (folder / TENSORRT).is_file() else []
     return " ".join(words)
 
 

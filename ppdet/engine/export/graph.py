@@ -17,7 +17,7 @@ from ppdet.data.classes import Classes
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, OWN_FILES, graph_name
+from ppdet.deploy.precisions import CALIBRATION, MAX_DROP, OF_TENSORRT, OWN_FILES, graph_name
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.tta import Suppression
 from ppdet.engine.build import build_dataset, build_trained_model
@@ -58,8 +58,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 FILES = (
-    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_int8.onnx", "model_tensorrt.onnx"),
-    "model_tensorrt_int8.onnx",
+    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_int8.onnx", *OF_TENSORRT),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin", "model_int8.xml", "model_int8.bin"),
     "selfcheck.npz",
 )
@@ -96,7 +95,7 @@ def export_model(
             (a model repository for Triton, see `write_repository`, and "onnx").
         precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
             have; "fp16" or "int8", which write further files for ONNX Runtime and OpenVINO, model_fp16.* or
-            model_int8.*, and with `target` "int8" also model_tensorrt_int8.onnx.
+            model_int8.*, and "int8" with `target` also model_tensorrt_int8.onnx.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
         thresholds: file with the score threshold of each class (see `read_thresholds`), which goes into infer_cfg.yml.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppdet.deploy.further_files import TENSORRT, TENSORRT_INT8
+from ppdet.deploy.precisions import TENSORRT, TENSORRT_INT8
 from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.int8_onnx import COMPARED, Scheme, keep_worst, nodes_by_error, quantize
 from ppdet.engine.export.prepared_images import FixedBatches

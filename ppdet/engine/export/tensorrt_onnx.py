@@ -13,8 +13,9 @@ import numpy as np
 import ppdet
 from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
 from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS
-from ppdet.deploy.further_files import TENSORRT as FILE
-from ppdet.deploy.further_files import TENSORRT_INT8, of_size
+from ppdet.deploy.further_files import of_size
+from ppdet.deploy.precisions import TENSORRT as FILE
+from ppdet.deploy.precisions import TENSORRT_INT8
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
@@ -265,6 +266,6 @@ def compare_locations(
         DeployError: they differ.
     """
     names = [value.name for value in network.graph.output]
-    found = fixed_runner(network.SerializeToString(), batch_size, names)(arrays)
+    found = fixed_runner(network.SerializeToString(), batch_size, names, FILE)(arrays)
     tolerance = tolerance_of("fp32")
     return compare_candidates(expected, found, tolerance).require_within(tolerance)
