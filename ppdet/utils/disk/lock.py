@@ -89,13 +89,14 @@ def require_free(path: Path, *, what: str, advice: str) -> None:
         os.close(handle)
 
 
-def one_process(target: Path, does: str) -> contextlib.AbstractContextManager[None]:
+def one_process(target: Path, does: str, what: str = "") -> contextlib.AbstractContextManager[None]:
     """Let one process at a time work on `target`; the others wait.
 
     Args:
-        does: what a process does to the target, such as "downloads", for the log of a waiting process.
+        does: what a process does, such as "downloads", for the log of a waiting process.
+        what: to what, for the log. The default is the target.
     """
-    return locked(target.with_name(f".{target.name}.lock"), what=str(target), wait_while_it=does)
+    return locked(target.with_name(f".{target.name}.lock"), what=what or str(target), wait_while_it=does)
 
 
 def _reserve(key: str) -> bool:

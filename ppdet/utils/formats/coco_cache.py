@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from ppdet.utils.disk.cache import cache_folder, mark_used, remove_oldest
 from ppdet.utils.disk.files import atomic_path
-from ppdet.utils.disk.lock import locked
+from ppdet.utils.disk.lock import one_process
 from ppdet.utils.formats.coco_columns import AnnotationColumns, ImageColumns, read_columns
 from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
 from ppdet.utils.formats.unpickle import RefusedError
@@ -42,8 +42,7 @@ def cached_columns(path: str | Path) -> dict[str, Any] | None:
     content = _read(target)
     if content is not None:
         return content
-    lock = target.with_name(f".{target.name}.lock")
-    with locked(lock, what=str(path), wait_while_it="parses"):
+    with one_process(target, "parses", str(path)):
         content = _read(target)  # another process may have parsed it
         if content is None:
             content = read_columns(path)
