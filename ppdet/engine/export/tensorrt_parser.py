@@ -155,8 +155,11 @@ def quantization_problems(node: "onnx.NodeProto", constants: "dict[str, onnx.Ten
     scale = numpy_helper.to_array(constants[scale_name])
     zero = numpy_helper.to_array(constants[zero_name]) if zero_name else np.zeros(scale.shape)
     shape = constants[data].dims if data in constants else ()
+    # Without the attribute, the parser takes axis 0 and ONNX axis 1: with several scales it has to be there.
     axis = next((helper.get_attribute_value(item) for item in node.attribute if item.name == "axis"), len(shape))
-    if zero.any() or zero.size != scale.size:
+    if zero.size != scale.size:
+        yield f"{node.op_type} with {zero.size} zero points for {scale.size} scales"
+    if zero.any():
         yield f"{node.op_type} with a zero point other than 0"
     if not (scale > 0).all():
         yield f"{node.op_type} with a scale that is not positive"

@@ -266,7 +266,7 @@ WEIGHTS = "int8[3, 2] w = {1, 2, 3, 4, 5, 6}, float[3] s = {1.0, 2.0, 3.0}, int8
     (WEIGHTS.replace("3] s = {1.0, 2.0, 3.0}, int8[3] z = {0, 0, 0}", "2] s = {1.0, 2.0}, int8[2] z = {0, 0}"),
      "v = DequantizeLinear (w, s, z)\n y = Add (x, v)", "DequantizeLinear with 2 scales for w"),
     (WEIGHTS.replace("3] z = {0, 0, 0}", "1] z = {0}"), "v = DequantizeLinear <axis = 0> (w, s, z)\n y = Add (x, v)",
-     "DequantizeLinear with a zero point other than 0"),
+     "DequantizeLinear with 1 zero points for 3 scales"),
 ])  # fmt: skip
 def test_what_the_parser_takes_of_int8(constants, text, problem):
     """As its function QuantDequantLinearHelper; an axis that is not named would be 0 there, and 1 in ONNX."""
