@@ -24,8 +24,8 @@
 #                  Python's; installs the compiler and OpenCV if they are missing (Debian, as root; a minute).
 # make javascript: run the page for browsers and the client in JavaScript with their packages from npm, and compare
 #                  their detections with Python's (a minute).
-# make processors: train, export and detect as on very old processors, and compute as on those without AVX-512 (a
-#                  minute; `make test` runs the commands as on the latter).
+# make processors: train, export and detect with the instructions of very old processors (SSE 4.1), and test the layers
+#                  with AVX2 too (a minute); `make test` trains, exports and detects with AVX2.
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make site:       build the documentation as a site, with search and without a network: open output/site/index.html (a
 #                  minute the first time; Python 3.11 or newer).
@@ -57,8 +57,8 @@ collect: $(VENV)/.installed-dev
 notebook: $(VENV)/.installed-dev
 	$(BIN)/python tests/notebooks.py
 
-# oneDNN then uses no instructions beyond these, as if the processor had no others. `make test` runs the commands with
-# AVX2, which test_processors.py takes by itself.
+# oneDNN then uses no instructions beyond these, as if the processor had no others. test_processors.py takes AVX2 unless
+# it is told otherwise, and is part of `make test`.
 processors: $(VENV)/.installed-dev
 	ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal \
 	    tests/end_to_end/test_processors.py tests/modeling/cpu
@@ -175,6 +175,7 @@ OWN := import importlib.metadata as m, re; \
   names = {re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower(): d.version for d in m.distributions()}; \
   print(*(names[n] for n in ("paddlepaddle-gpu", "paddlepaddle-xpu", "paddlepaddle-dcu") if n in names))
 
+# Arguments: the extras, in brackets and as they follow "cpu"; then the other targets that are installed by this.
 define install
 	@case "$$($(BIN)/python -c '$(OWN)')" in \
 	  "") packages='.[cpu$(2)]' ;; \
@@ -184,7 +185,6 @@ define install
 	@touch $(3) $@
 endef
 
-# The last argument: what is installed with them.
 $(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,,)
 

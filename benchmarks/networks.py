@@ -1,6 +1,6 @@
 """AP, speed and size of trained detectors in every engine and precision: which network to take.
 
-Every run is exported in float32 and in int8 as `ppdet export --format onnx openvino --precision int8` does it. AP is
+Every run is exported in float32 and in int8, as by `ppdet export --format onnx openvino --precision int8`. AP is
 computed on its EvalDataset, of which all images are used, up to 500. The time is that of the model for the first one:
 network, decoding and NMS. All engines of all runs take turns, and the limit is the first row. A precision that the
 processor lacks has no row.
@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
         "-o", "--opt", nargs="*", default=[], metavar="KEY=VALUE", help="settings to change in all runs"
     )
     parser.add_argument(
-        "--calibration", type=int, default=300, help="images of TrainDataset for int8, up to (default: 300)"
+        "--calibration", type=int, default=300, help="most images of TrainDataset that int8 is shown (default: 300)"
     )
     parser.add_argument(
         "--max_drop", type=float, default=0.5, help="AP that int8 may lose before layers stay in float32 (default: 0.5)"

@@ -2,8 +2,8 @@
 
 The file is random: 118,287 images and 740,000 boxes with polygons, as many as in COCO's train2017. The limit is msgspec
 alone, which parses the fields that detection needs. Every measurement is a process of its own, with an empty cache but
-where a row says otherwise. The peak memory of several processes is the sum of their peaks. A file of less than 16
-MiB has no row of the cache. With --files, as many empty image files are listed as well.
+where a row says otherwise. The peak memory of several processes is the sum of their peaks. A file of less than
+16 MiB is not cached, and has no such row. With --files, as many empty image files are listed as well.
 """
 
 import json

@@ -49,7 +49,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         choices=PRECISIONS,
         default="fp32",
         help="precision in which the exported model computes unless told otherwise; fp16 and int8 add model_fp16.* "
-        "and model_int8.* files, and int8 with --target model_tensorrt_int8.onnx (default: fp32)",
+        "and model_int8.* files; int8 with --target tensorrt adds model_tensorrt_int8.onnx (default: fp32)",
     )
     parser.add_argument(
         "--calibration",

@@ -5,9 +5,9 @@ whether it has the detections of the trained model, how much they differ, and ho
 it say what is fastest, what differs, fails or is missing, and which files no engine here runs.
 
 The exit code is 1 if an engine has other detections, one that is installed and has its file fails in fp32, in the
-precision of the export or in all that it reads the file for, or none can run the folder (OpenVINO may fail with an ONNX
-file that ONNX Runtime runs). It is 2 if the folder is no
-exported model, an option is wrong, or no engine computes on the device, and otherwise 0.
+precision of the export or in all that it reads the file for, or none can run the folder. OpenVINO may fail with an ONNX
+file that ONNX Runtime runs. The exit code is 2 if the folder is no exported model, an option is wrong, or no engine
+computes on the device, and otherwise 0.
 
 examples:
   {program} output_inference/fcos_r18_fpn_shapes

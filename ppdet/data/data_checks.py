@@ -164,12 +164,13 @@ def in_other_order(boxes: RawBoxes) -> str | None:
         "[y, x, height, width]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [1, 0]] + values[:, [3, 2]])),
     }
     for name, (share, least, read) in readings.items():
-        if count < max(least, share * total):
+        needed = max(least, share * total)
+        if count < needed:
             continue
         low, high = read()
         fit = ((low >= -1) & (high <= limits + 1) & (high > low)).all(axis=1)
         explained = int((exceeding & fit).sum())
-        if explained >= max(least, share * total) and (~fit).sum() <= max(total >= 10, 0.01 * total):
+        if explained >= needed and (~fit).sum() <= max(total >= 10, 0.01 * total):
             example = boxes.example(int(np.argmax(exceeding)))
             return (
                 f"the boxes look like {name}: read as [x, y, width, height], as COCO's are, {count} of {total} leave "

@@ -47,7 +47,7 @@ def to_sizes(boxes: np.ndarray) -> np.ndarray:
 
 def have_area(boxes: np.ndarray) -> np.ndarray:
     """Return (M,) booleans: whether each box of (M, 4) x1, y1, x2, y2 in pixels has area. Boxes with NaN have none."""
-    x1, y1, x2, y2 = boxes.T  # a loop over four numbers for each box is slower
+    x1, y1, x2, y2 = boxes.T  # whole columns: `.all(axis=1)` over two numbers in each row takes longer
     return (x2 - x1 > SMALLEST_SIDE) & (y2 - y1 > SMALLEST_SIDE)
 
 

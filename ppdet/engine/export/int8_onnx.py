@@ -75,8 +75,8 @@ def keep_worst(
     Args:
         write: writes the graph; the nodes of these names stay in float32.
         loss: how much AP the written graph loses, in percent; it logs this with a note.
-        rank: names of all nodes in int8, from the one whose output differs most from that in float32 on.
-        engine: what the error says.
+        rank: names of all nodes in int8, sorted by how much their outputs differ from float32, the worst first.
+        engine: in which AP was computed, for the error.
 
     Raises:
         ExportError: more than `max_drop` is lost even with all nodes in float32.
@@ -102,7 +102,7 @@ def quantize(
 ) -> None:
     """Write the graph of an ONNX file with convolutions in int8 (QDQ).
 
-    Sums and pooling are not quantized: on blood cells that lost 0.3 AP more, and was not faster.
+    Sums and pooling are not quantized: on blood cells that lost more AP, and was not faster.
 
     Args:
         batches: a graph's inputs, which show the ranges of activations.
@@ -163,7 +163,7 @@ def inner_convolutions(nodes: "Sequence[onnx.NodeProto]") -> list[str]:
 
 
 def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays] | FixedBatches) -> list[str]:
-    """Names of the quantized nodes, from the one whose output differs most from that in float32 on.
+    """Names of the quantized nodes, sorted by how much their outputs differ from those in float32, the worst first.
 
     What counts is the ratio of signal to noise over all batches, of which one is in memory at a time.
 
@@ -174,7 +174,7 @@ def nodes_by_error(source: Path, target: Path, batches: Sequence[Arrays] | Fixed
 
     whole, small = onnx.load(str(source)), onnx.load(str(target))
     names = set(inner_convolutions(whole.graph.node))
-    # An output that is quantized passes through two nodes, of which the second gives floats again.
+    # An output that is quantized passes through two nodes, of which the second gives floats again; others stay floats.
     rounded = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "QuantizeLinear"}
     floats = {node.input[0]: node.output[0] for node in small.graph.node if node.op_type == "DequantizeLinear"}
     made = {node.name: node.output[0] for node in whole.graph.node if node.name in names}
