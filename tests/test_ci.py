@@ -57,7 +57,8 @@ def start(tmp_path):
             environment[name] = ""
         begun.append(
             subprocess.Popen(
-                ["env", "--default-signal=INT", "bash", str(tmp_path / ".ci" / "run")],  # whatever runs the tests ignores
+                # Bash cannot trap a signal that whoever runs the tests ignores.
+                ["env", "--default-signal=INT", "bash", str(tmp_path / ".ci" / "run")],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
