@@ -1,7 +1,7 @@
 # Nothing in here is needed to use the project: the command `ppdet` does everything.
 #
 # make quickstart: set up, then `ppdet quickstart`: train, export, run and evaluate a small detector (6 minutes).
-# make test:       set up and run the tests (10 minutes on two processors).
+# make test:       set up and run the tests (20 minutes on two virtual cores).
 # make collect:    import all tests, without running them (half a minute).
 # make types:      check the types of ppdet/ with mypy (a minute).
 # make lint:       check formatting and style.
