@@ -15,11 +15,12 @@ from ppdet.engine.export.accuracy import Calibration
 from ppdet.engine.export.check import Arrays, ExportError
 from ppdet.engine.export.onnx_graph import CONVOLUTIONS, network_of, save_valid
 from ppdet.engine.export.prepared_images import FixedBatches
-from ppdet.utils.logger import is_watched
+from ppdet.utils.logger import get_logger, is_watched
 
 if TYPE_CHECKING:
     import onnx
 
+logger = get_logger(__name__)
 COMPARED = 8  # images of the calibration in which the nodes' errors are measured
 
 
@@ -91,6 +92,8 @@ def keep_worst(
         kept = max(1, 2 * kept)
         write(worst[:kept])
         lost = loss(f"; {len(worst[:kept])} of {len(worst)} nodes stay in float32")
+    if worst and kept >= len(worst):
+        logger.warning("%s: no node is left in int8: allow more than %g AP with --max_drop", engine, max_drop)
 
 
 def quantize(

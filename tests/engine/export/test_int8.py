@@ -22,7 +22,7 @@ from ppdet.engine.export.accuracy import Calibration, ValidationSet
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import calibration_of, export_model
 from ppdet.engine.export.int8 import calibration_paths, write_int8
-from ppdet.engine.export.int8_onnx import inner_convolutions, nodes_by_error, write_onnx
+from ppdet.engine.export.int8_onnx import inner_convolutions, keep_worst, nodes_by_error, write_onnx
 from ppdet.engine.export.int8_openvino import last_nodes, write_openvino
 from ppdet.engine.export.prepared_images import FixedBatches, PreparedImages
 from ppdet.engine.predictor import Predictor
@@ -328,3 +328,19 @@ def test_openvinos_last_nodes_are_the_last_convolutions_and_what_follows():
     scores = ops.sigmoid(conv("scores", tower), name="sigmoid")
     model = openvino.Model([ops.result(scores, name="result")], [image], "m")
     assert last_nodes(model) == ["result", "scores", "sigmoid"]
+
+
+@pytest.mark.parametrize(("good", "left"), [(1, 2), (3, 0)])
+def test_a_graph_with_nothing_in_int8_is_told_of(log, good, left):
+    """Its loss is small enough with `good` nodes in float32; the rounds keep one, two and four of three."""
+    written = []
+    keep_worst(
+        lambda kept: written.append(list(kept)),
+        loss=lambda note: 0.0 if len(written[-1]) >= good else 2.0,
+        rank=lambda: ["a", "b", "c"],
+        max_drop=0.5,
+        engine="ONNX Runtime",
+    )
+    assert written[-1] == ["a", "b", "c"][: 3 - left] and written[:2] == [[], ["a"]]
+    told = "ONNX Runtime: no node is left in int8: allow more than 0.5 AP with --max_drop"
+    assert (told in log.text) == (left == 0)
