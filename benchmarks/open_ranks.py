@@ -81,21 +81,14 @@ def train(config: Path, ranks: int, cache: Path) -> tuple[float, float]:
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PPDET_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as output:
-        launcher = [
-            "paddle.distributed.launch",
-            "--nproc_per_node",
-            str(ranks),
-            "--backend",
-            "gloo",
-            "--log_dir",
-            output,
-        ]
-        command = [sys.executable, "-m", *launcher, str(ROOT / "tools" / "train.py"), "-c", str(config)]
+        launcher = ["paddle.distributed.launch", "--nproc_per_node", str(ranks), "--backend", "gloo"]
+        tool = [str(ROOT / "tools" / "train.py"), "-c", str(config), "-o", f"save_dir={output}"]
+        command = [sys.executable, "-m", *launcher, "--log_dir", output, *tool]
         console = Path(output, "console")
         start, peak = time.perf_counter(), 0.0
         with open(console, "w") as stream:
             job = subprocess.Popen(  # nosec B603
-                [*command, "-o", f"save_dir={output}"], cwd=ROOT, env=environment, stdout=stream, stderr=stream
+                command, cwd=ROOT, env=environment, stdout=stream, stderr=stream
             )
             while job.poll() is None:
                 peak = max(peak, memory(children(job.pid)))
