@@ -60,6 +60,33 @@ def medians(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def processes_from(root: int) -> list[int]:
+    """Return a process and all that come from it, on Linux."""
+    parents: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        parents.setdefault(int(fields[1]), []).append(int(name))
+    found = [root]
+    for process in found:
+        found += parents.get(process, [])
+    return found
+
+
+def memory_mib(processes: Sequence[int]) -> float:
+    """Return the memory of processes in MiB, on Linux; what several of them share counts once."""
+    total = 0
+    for process in processes:
+        try:
+            lines = Path("/proc", str(process), "smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue  # it has ended
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
 def machine() -> dict[str, str]:
     """Return the processor, the number of cores, and the versions of Python and of the packages in PACKAGES."""
     versions = {}

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, make_parser, report
+from common import ROOT, make_parser, memory_mib, processes_from, report
 from open_data import CLASSES, rows_of, write_annotations
 
 EXAMPLES = """examples:
@@ -46,33 +46,6 @@ def make_images(folder: Path, count: int) -> None:
             os.link(paths[first], path)
 
 
-def children(root: int) -> list[int]:
-    """Return a process and all that come from it."""
-    parents: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended
-        parents.setdefault(int(fields[1]), []).append(int(name))
-    found = [root]
-    for process in found:
-        found += parents.get(process, [])
-    return found
-
-
-def memory(processes: list[int]) -> float:
-    """Return the proportional set size of processes in MiB."""
-    total = 0
-    for process in processes:
-        try:
-            lines = Path("/proc", str(process), "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
-    return total / 1024
-
-
 def train(config: Path, ranks: int, cache: Path) -> tuple[float, float]:
     """Train one step on several ranks. Return the seconds from the command to its end, and the peak memory in MiB.
 
@@ -91,7 +64,7 @@ def train(config: Path, ranks: int, cache: Path) -> tuple[float, float]:
                 command, cwd=ROOT, env=environment, stdout=stream, stderr=stream
             )
             while job.poll() is None:
-                peak = max(peak, memory(children(job.pid)))
+                peak = max(peak, memory_mib(processes_from(job.pid)))
                 time.sleep(0.2)
         if job.returncode:
             sys.exit(f"the run ended with exit code {job.returncode}: {console.read_text()[-3000:]}")

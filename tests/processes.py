@@ -1,22 +1,18 @@
 """Other processes, as Linux tells of them."""
 
+import sys
 from pathlib import Path
 
 from patience import wait_until
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from common import processes_from
+
 
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [pid]
-    for parent in found:
-        found += [child for child, above in parents.items() if above == parent]
-    return found[1:]
+    return processes_from(pid)[1:]
 
 
 def alive(pid: int) -> bool:

@@ -38,12 +38,14 @@ def test_memory_is_that_of_a_process_and_its_children():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(0, flush=True); input()'])"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout.readline() == b"0\n"
-        family = open_ranks.children(parent.pid)
-        assert family[0] == parent.pid and len(family) == 2 and set(family) <= set(open_ranks.children(os.getpid()))
-        mine, both = open_ranks.memory([parent.pid]), open_ranks.memory(family)
+        family = open_ranks.processes_from(parent.pid)
+        assert (
+            family[0] == parent.pid and len(family) == 2 and set(family) <= set(open_ranks.processes_from(os.getpid()))
+        )
+        mine, both = open_ranks.memory_mib([parent.pid]), open_ranks.memory_mib(family)
         assert both > mine > 1  # MiB
         parent.communicate(b"\n")
-    assert open_ranks.memory(family) == 0
+    assert open_ranks.memory_mib(family) == 0
 
 
 def test_a_run_that_fails_ends_the_benchmark_with_its_message(tmp_path, monkeypatch):

@@ -29,7 +29,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
+sys.path.append(str(ROOT / "benchmarks"))
 
+from common import memory_mib
 from serving import ServerProcess, export_tiny
 from tqdm import tqdm
 
@@ -42,18 +44,6 @@ TIMES_P99 = 2.0
 MEMORY_SHARE, MEMORY_MIB = 0.1, 64  # growth after the first quarter that counts as flat: of the total, or at most this
 RESTART_S = 60.0  # a killed process that is not replaced after this time is missing
 OVERSHOOT_S = 180.0  # how long the last answers may take
-
-
-def memory_mib(pids: list[int]) -> float:
-    """Memory of processes; what several of them share counts once."""
-    total = 0
-    for pid in pids:
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it has just ended
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
 
 
 def percentiles(spans: list[tuple[float, float]], begin: float, end: float, without: list = ()) -> dict[str, float]:
